@@ -1,0 +1,2 @@
+//! control
+pub mod store;

@@ -1,0 +1,51 @@
+//! The one device trait. Back ends obey it alike: one conformance test body runs against all of them.
+//!
+//! Buffers are owned by the request while it is in flight and come back with the result, so dropping a future never
+//! frees memory the device may still touch.
+
+use std::future::Future;
+use std::ops::Range;
+use std::pin::Pin;
+
+use crate::buffer::Buffer;
+use crate::error::DeviceError;
+use crate::geometry::Geometry;
+use crate::zone::{Zone, ZoneId};
+
+/// A command in flight.
+pub type Command<T> = Pin<Box<dyn Future<Output = T>>>;
+
+/// A command that carries a buffer.
+pub type Transfer<T> = Command<(Result<T, DeviceError>, Buffer)>;
+
+/// Who a device is: by what it says of itself, never by a node's name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    pub model: String,
+    pub serial: String,
+}
+
+/// A zoned device owned by one thread. Commands start when they are called, not when they are first polled.
+pub trait ZonedDevice {
+    fn identity(&self) -> &Identity;
+    fn geometry(&self) -> &Geometry;
+    /// `count` zones from `first` on, fewer at the device's end.
+    fn report(&self, first: ZoneId, count: u32) -> Command<Result<Vec<Zone>, DeviceError>>;
+    /// Appends `bytes` of the buffer to a sequential zone; the offset within the zone where they landed. Only after
+    /// a `flush` that started when this had ended are they durable. At most one append per zone is in flight.
+    fn append(&self, zone: ZoneId, buffer: Buffer, bytes: Range<usize>) -> Transfer<u64>;
+    /// Writes into a conventional zone, anywhere.
+    fn write(&self, zone: ZoneId, offset_bytes: u64, buffer: Buffer, bytes: Range<usize>) -> Transfer<()>;
+    /// Fills `bytes` of the buffer from `offset_bytes` of the zone. Bytes at or behind the write pointer read as zeroes.
+    fn read(&self, zone: ZoneId, offset_bytes: u64, buffer: Buffer, bytes: Range<usize>) -> Transfer<()>;
+    /// Makes every append and write that had ended before this call durable.
+    fn flush(&self) -> Command<Result<(), DeviceError>>;
+    fn open(&self, zone: ZoneId) -> Command<Result<(), DeviceError>>;
+    fn close(&self, zone: ZoneId) -> Command<Result<(), DeviceError>>;
+    /// The zone becomes full; its write pointer means nothing any more.
+    fn finish(&self, zone: ZoneId) -> Command<Result<(), DeviceError>>;
+    /// The zone becomes empty; durable when it ends.
+    fn reset(&self, zone: ZoneId) -> Command<Result<(), DeviceError>>;
+    /// A buffer this device can transfer from and to; `bytes` is rounded up to whole sectors.
+    fn alloc_buffer(&self, bytes: usize) -> Buffer;
+}

@@ -1,0 +1,12 @@
+//! Zoned devices: geometry, the zone state machine, one device trait and its back ends.
+//!
+//! This package knows zones and bytes and nothing of what is stored in them.
+
+pub mod backend;
+pub mod buffer;
+pub mod device;
+pub mod error;
+pub mod faulty;
+pub mod geometry;
+pub mod ring;
+pub mod zone;
