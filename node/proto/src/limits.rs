@@ -42,6 +42,44 @@ pub const GATEWAY_BUDGET_BYTES_DEFAULT: u64 = 256 * MIB;
 pub const PUT_WINDOW_BLOCKS: usize = 8;
 /// Requests waiting for the gateway's core.
 pub const CORE_QUEUE_MAX: usize = 256;
+/// Requests a gateway's core works on at once; more wait in its queue.
+pub const CORE_REQUESTS_MAX: usize = 1024;
+/// A client that sends no byte of its body for this long is given up.
+pub const BODY_IDLE_MS: u64 = 60_000;
+/// A request that got no share of the byte budget within this time is told to slow down.
+pub const BUDGET_WAIT_MS: u64 = 30_000;
+/// Blocks of one download read ahead of its client.
+pub const READ_WINDOW_BLOCKS: usize = 4;
+/// Blocks planned at once for a download: one page of Block Index rows.
+pub const PLAN_BLOCKS: u32 = 256;
+/// Byte budget for the reading side of copies that cannot be done by references (a part copied from inside a block).
+pub const COPY_BUDGET_BYTES: u64 = 32 * MIB;
+/// Parts of an upload whose blocks are listed side by side when it is completed.
+pub const COMPLETE_LISTS_MAX: usize = 8;
+
+/// Volumes that turned out full or closed a block may run into before its put is told to slow down; nobody is blamed.
+pub const PUT_FULL_VOLUMES_MAX: usize = 8;
+/// A gateway's view of the open volumes: renewed in the background at this age, waited for at the next.
+pub const VOLUMES_REFRESH_MS: u64 = 1_000;
+pub const VOLUMES_STALE_MS: u64 = 5_000;
+/// How long a block waits for an open volume that can take it, while the master makes new ones.
+pub const VOLUMES_WAIT_MS: u64 = 5_000;
+
+/// One request to the control plane; the store gives a transaction no longer.
+pub const CONTROL_DEADLINE_MS: u64 = TRANSACTION_LIFE_MS;
+/// Requests that are many transactions: finishing an object or an upload, copying references.
+pub const CONTROL_LONG_DEADLINE_MS: u64 = 120_000;
+/// A control plane that is away for longer fails the request; until then it is asked again.
+pub const CONTROL_RETRY_MS: u64 = 15_000;
+
+/// Reads that may be sent to a second member because the first is slow, per hundred reads.
+pub const HEDGE_PERCENT: u64 = 5;
+/// Hedges saved up at most: what a burst may take at once.
+pub const HEDGE_SAVED_MAX: u64 = 16;
+/// A read's hedge delay before enough reads were seen to know the cohort's p95.
+pub const HEDGE_DELAY_DEFAULT_MS: u64 = 100;
+/// A member silent for this long does not hold a read up any more: the next member is asked, hedge budget or not.
+pub const READ_PATIENCE_MS: u64 = 1_000;
 
 /// Blocks named, committed, copied or planned in one request to the control plane.
 pub const BLOCKS_PER_REQUEST_MAX: usize = 1024;
@@ -52,6 +90,14 @@ pub const TRANSACTION_LIFE_MS: u64 = 5_000;
 /// One key and one value of the store (FoundationDB's limits).
 pub const STORE_KEY_BYTES_MAX: usize = 10_000;
 pub const STORE_VALUE_BYTES_MAX: usize = 100_000;
+/// Keys of recent commits the store remembers to find conflicts: about 50 MB. More commits within a transaction's life
+/// shorten the life instead.
+pub const STORE_CONFLICT_KEYS_MAX: usize = 262_144;
+/// Bytes of transactions waiting for the store's committer, or inside one fsync of it.
+pub const STORE_COMMIT_QUEUE_BYTES_MAX: usize = 16 * MIB as usize;
+/// Tries of one transaction before its conflict is the caller's problem, and the longest wait between two of them.
+pub const TRANSACTION_TRIES_MAX: u32 = 24;
+pub const TRANSACTION_BACKOFF_MS_MAX: u64 = 100;
 /// Blocks in one manifest chunk: 512 x (32 + 4) bytes stay well under a store value.
 pub const CHUNK_BLOCKS_MAX: usize = 512;
 
@@ -65,6 +111,36 @@ pub const S3_METADATA_BYTES_MAX: usize = 2 * 1024;
 pub const S3_BUCKETS_MAX: usize = 1000;
 pub const S3_DELETE_OBJECTS_MAX: usize = 1000;
 
+/// Connections the S3 listener keeps open; more wait in the kernel's queue. With the bounds below, uploads that wait
+/// for the core hold less than 128 MiB.
+pub const S3_CONNECTIONS_MAX: usize = 256;
+/// Request line and headers together, and the largest piece of a body read at once. A key is at most 3 KiB when
+/// escaped, metadata 2 KiB: S3's own limit on headers is 8 KiB.
+pub const S3_HEADER_BYTES_MAX: usize = 64 * KIB as usize;
+/// Pieces of one upload's body between the S3 server and the core.
+pub const S3_BODY_PIECES_MAX: usize = 8;
+/// One PutObject or UploadPart (S3's limit).
+pub const S3_PUT_BYTES_MAX: u64 = 5 * GIB;
+/// A signed chunk of an aws-chunked body: it is held whole until its signature was checked. SDKs send 64 or 128 KiB.
+pub const S3_SIGNED_CHUNK_BYTES_MAX: u64 = MIB;
+/// An XML body: DeleteObjects with 1,000 escaped keys and CompleteMultipartUpload with 10,000 parts fit.
+pub const S3_XML_BYTES_MAX: usize = 8 * MIB as usize;
+/// Body read and dropped after a put failed early, so that the client reads the answer instead of a reset.
+pub const S3_DRAIN_BYTES_MAX: u64 = 16 * MIB;
+pub const S3_DRAIN_MS: u64 = 5_000;
+/// A presigned URL's life (S3's limit: 7 days).
+pub const S3_PRESIGNED_SECONDS_MAX: u64 = 7 * 24 * 3600;
+/// A clock difference that signatures may have (S3's limit: 15 minutes).
+pub const S3_CLOCK_SKEW_SECONDS_MAX: u32 = 900;
+/// A client that takes longer to send a request's head, or is idle between requests, is disconnected.
+pub const S3_HEAD_TIMEOUT_MS: u64 = 60_000;
+/// A client that neither sends the body it announced nor reads its answer for this long is disconnected.
+pub const S3_STALL_TIMEOUT_MS: u64 = 60_000;
+/// Requests in progress may take this long after a stop.
+pub const S3_SHUTDOWN_MS: u64 = 10_000;
+/// Keys of one DeleteObjects deleted at a time.
+pub const S3_DELETES_AT_ONCE: usize = 32;
+
 /// A put's member that is silent for longer is suspect. 10 s on emulated disks, whose flush shares one real disk; 5 s on real ones.
 pub const PUT_DEADLINE_MS: u64 = 10_000;
 pub const READ_DEADLINE_MS: u64 = 10_000;
@@ -74,12 +150,51 @@ pub const HEARTBEAT_INTERVAL_MS: u64 = 500;
 /// A host that misses this many heartbeats gets no new writes until it is heard again.
 pub const HOST_SUSPECT_MS: u64 = 5_000;
 
+/// Blocks claimed, committed or copied in one transaction of the catalog: about 70 KB of writes at most.
+pub const BLOCKS_PER_TRANSACTION_MAX: usize = 256;
+/// Times a transaction is run before its conflict is the caller's to see.
+pub const TRANSACTION_ATTEMPTS_MAX: u32 = 32;
+/// Chunks that one transaction of a finishing upload folds: 4 x 512 entries, under 150 KB of writes.
+pub const FOLD_CHUNKS_MAX: usize = 4;
+/// A block's key wrapped under a KEK: 32 bytes of key, nonce and tag, with room for a longer wrapping.
+pub const WRAPPED_KEY_BYTES_MAX: usize = 256;
+/// An ETag, as text.
+pub const ETAG_BYTES_MAX: usize = 128;
+/// Everything an object's headers may hold beside the user's metadata (S3 allows 8 KB of headers).
+pub const S3_HEADERS_BYTES_MAX: usize = 8 * 1024;
+/// An S3 bucket's name.
+pub const S3_BUCKET_NAME_BYTES_MIN: usize = 3;
+pub const S3_BUCKET_NAME_BYTES_MAX: usize = 63;
+/// Rows of one listing's page, as stored: leaves half a frame for their encoding.
+pub const LIST_PAGE_BYTES_MAX: usize = FRAME_BODY_BYTES_MAX as usize / 2;
+
+/// Manifest entries whose references, and perhaps rows, one transaction of reclaim gives back.
+pub const RECLAIM_BLOCKS_MAX: usize = 128;
+/// Rest of reclaim between two transactions: leaves the store to the clients.
+pub const RECLAIM_PAUSE_MS: u64 = 2;
+/// How often reclaim looks for expired intents and new work when it has none.
+pub const RECLAIM_INTERVAL_MS: u64 = 1_000;
+/// Downloads that began before an object was deleted or replaced may plan reads for this long.
+pub const RECLAIM_GRACE_MS: u64 = 5_000;
+/// A multipart upload neither completed nor aborted for 7 days is aborted.
+pub const UPLOAD_ABANDONED_MS: u64 = 7 * 24 * 3_600_000;
+
 const _: () = assert!(BLOCK_BYTES_MAX.is_multiple_of(RECORD_ALIGN_BYTES));
 const _: () = assert!(EXTENT_BYTES_DEFAULT > 64 * SEALED_BYTES_MAX as u64);
 const _: () = assert!(CONNECTION_CREDIT_BYTES >= 2 * FRAME_PAYLOAD_BYTES_MAX);
 const _: () = assert!(SHARD_BUDGET_BYTES_DEFAULT >= 2 * CONNECTION_CREDIT_BYTES as u64);
 const _: () = assert!(GATEWAY_BUDGET_BYTES_DEFAULT >= 3 * PUT_WINDOW_BLOCKS as u64 * BLOCK_BYTES_MAX as u64);
+const _: () = assert!(S3_CONNECTIONS_MAX * S3_BODY_PIECES_MAX * S3_HEADER_BYTES_MAX <= 128 * MIB as usize);
 const _: () = assert!(CHUNK_BLOCKS_MAX * 48 < STORE_VALUE_BYTES_MAX);
 const _: () = assert!(STORE_VALUE_BYTES_MAX < TRANSACTION_BYTES_MAX);
+const _: () = assert!(STORE_COMMIT_QUEUE_BYTES_MAX > 2 * TRANSACTION_BYTES_MAX);
+const _: () = assert!(STORE_CONFLICT_KEYS_MAX > TRANSACTION_BYTES_MAX / 8);
 const _: () = assert!(INTENT_LEASE_MS > PUT_VOLUMES_MAX as u64 * PUT_DEADLINE_MS);
+const _: () = assert!(COPY_BUDGET_BYTES >= 2 * SEALED_BYTES_MAX as u64);
+const _: () = assert!(READ_PATIENCE_MS < READ_DEADLINE_MS && HEDGE_DELAY_DEFAULT_MS < READ_PATIENCE_MS);
 const _: () = assert!(HOST_SUSPECT_MS >= 4 * HEARTBEAT_INTERVAL_MS);
+const _: () = assert!(BLOCKS_PER_REQUEST_MAX.is_multiple_of(BLOCKS_PER_TRANSACTION_MAX));
+const _: () = assert!(BLOCKS_PER_TRANSACTION_MAX * (WRAPPED_KEY_BYTES_MAX + 256) < TRANSACTION_BYTES_MAX);
+const _: () = assert!(FOLD_CHUNKS_MAX * CHUNK_BLOCKS_MAX * 100 < TRANSACTION_BYTES_MAX);
+const _: () = assert!(S3_HEADERS_BYTES_MAX + S3_METADATA_BYTES_MAX + S3_KEY_BYTES_MAX < STORE_VALUE_BYTES_MAX);
+const _: () = assert!(2 * (S3_KEY_BYTES_MAX + S3_BUCKET_NAME_BYTES_MAX) + 64 < STORE_KEY_BYTES_MAX);
