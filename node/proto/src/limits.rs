@@ -18,6 +18,24 @@ pub const EXTENT_BYTES_DEFAULT: u64 = GIB;
 /// Records in one extent: 1 GiB of the smallest records.
 pub const EXTENT_RECORDS_MAX: u32 = (EXTENT_BYTES_DEFAULT / RECORD_ALIGN_BYTES as u64) as u32;
 
+/// A disk too small for this many extents of the default size gets smaller ones.
+pub const EXTENT_SLOTS_MIN: u32 = 8;
+/// Zones reserved on every disk for the metadata journal, written ping-pong.
+pub const JOURNAL_ZONES: u32 = 2;
+
+/// Records one OSD has accepted and not yet answered; more are told to slow down.
+pub const OSD_QUEUE_RECORDS_MAX: usize = 1024;
+/// Reads one OSD has in flight; more are told to slow down.
+pub const OSD_READS_MAX: usize = 128;
+/// Findings of one shard that control has not acknowledged; damage beyond that is found again at its next read.
+pub const SHARD_FINDINGS_MAX: usize = 1024;
+/// Findings in one heartbeat.
+pub const HEARTBEAT_FINDINGS_MAX: usize = 64;
+/// Bytes a recovery scan reads at once when it looks for headers.
+pub const SCAN_WINDOW_BYTES: u32 = 64 * KIB as u32;
+/// What a caller that was told to slow down is advised to wait.
+pub const BUSY_WAIT_MS: u64 = 50;
+
 /// Copies of a block in a replicated volume, on as many different hosts.
 pub const COPIES: usize = 4;
 /// Volumes a put may try before the client is told to slow down: the first and two more.
