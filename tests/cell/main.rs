@@ -1,0 +1,7 @@
+//! A real cell: `shingle up` with its real child processes, sockets, disks and clients, killed and damaged on purpose.
+
+mod bad_input;
+mod clients;
+mod crash;
+mod harness;
+mod real_files;

@@ -1,0 +1,123 @@
+//! The main job with real files: stored, found again, stored once, unreadable on the disks.
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::harness::{Cell, digest_tree};
+
+/// The installed Rust toolchain: more than a gigabyte of real programs, libraries and documents.
+pub fn toolchain() -> PathBuf {
+    let output = Command::new("rustc").args(["--print", "sysroot"]).output().expect("rustc runs");
+    let path = PathBuf::from(String::from_utf8(output.stdout).expect("a path").trim());
+    assert!(path.is_dir(), "{} is a folder", path.display());
+    path
+}
+
+fn tree_bytes(root: &Path) -> u64 {
+    let mut bytes = 0;
+    let mut folders = vec![root.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a readable folder").flatten() {
+            let kind = entry.file_type().expect("a kind");
+            if kind.is_dir() {
+                folders.push(entry.path());
+            } else if kind.is_file() {
+                bytes += entry.metadata().expect("a readable file").len();
+            }
+        }
+    }
+    bytes
+}
+
+/// Sum of the bytes that hosts say they store, padding and copies included.
+fn stored_bytes(cell: &Cell) -> u64 {
+    let status = cell.status();
+    let hosts = status["hosts"].as_array().unwrap_or_else(|| panic!("no hosts in {status}"));
+    let osds = hosts.iter().flat_map(|host| host["osds"].as_array().cloned().unwrap_or_default());
+    osds.map(|osd| osd["stored_bytes"].as_u64().unwrap_or_else(|| panic!("no stored_bytes in {osd}"))).sum()
+}
+
+#[test]
+fn a_gigabyte_of_real_files_comes_back_identical_and_is_stored_once() {
+    let cell = Cell::start(&["--disk-size", "8GiB", "--zone-size", "64MiB"]);
+    let toolchain = toolchain();
+    let source = toolchain.to_str().expect("the toolchain's path is text");
+    assert!(tree_bytes(&toolchain) >= 1 << 30, "{source} holds at least 1 GiB");
+
+    cell.ok(&["cp", "-r", source, "sh://files/first"]);
+    let back = cell.scratch("back");
+    cell.ok(&["cp", "-r", "sh://files/first", back.to_str().expect("text")]);
+    assert_eq!(digest_tree(&toolchain), digest_tree(&back));
+
+    std::thread::sleep(std::time::Duration::from_secs(2)); // two heartbeats: the status is what hosts last said
+    let blocks = cell.number("blocks");
+    let sealed = cell.number("block_sealed_bytes");
+    let before = stored_bytes(&cell);
+    cell.ok(&["cp", "-r", source, "sh://files/second"]);
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    assert_eq!(cell.number("blocks"), blocks, "the second pass makes no new block");
+    assert_eq!(stored_bytes(&cell), before, "the second pass writes no new record");
+
+    // Four copies of every sealed block, each with a header and padded to 4 KiB.
+    let headers = blocks * 4 * 8192;
+    assert!(before >= 4 * sealed, "{before} bytes on disks, {sealed} sealed");
+    assert!(before <= 4 * sealed + headers, "{before} bytes on disks, {sealed} sealed in {blocks} blocks");
+}
+
+#[test]
+fn known_plain_text_and_keys_are_on_no_disk_and_in_no_table() {
+    let cell = Cell::start(&["--disk-size", "4GiB", "--zone-size", "64MiB"]);
+    let mark = b"KNOWN-PLAIN-TEXT-0f3a9c-that-nobody-else-writes";
+    let file = cell.scratch("plain").join("marked");
+    // Too short to compress and long enough to: both ways of sealing.
+    fs::write(&file, mark).expect("a file");
+    cell.ok(&["cp", file.to_str().expect("text"), "sh://secret/short"]);
+    fs::write(&file, mark.repeat(5000)).expect("a file");
+    cell.ok(&["cp", file.to_str().expect("text"), "sh://secret/long"]);
+    assert_eq!(cell.ok(&["cat", "sh://secret/short"]).as_bytes(), mark);
+
+    let key_file = fs::read_to_string(cell.dir().join("kek.key")).expect("the key file");
+    let hex = key_file.split_whitespace().last().expect("a key");
+    let key: Vec<u8> =
+        (0..64).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hex digits")).collect();
+    let mut files = cell.disks();
+    let mut folders = vec![cell.dir().join("control")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("the store's folder").flatten() {
+            if entry.path().is_dir() { folders.push(entry.path()) } else { files.push(entry.path()) }
+        }
+    }
+    assert!(files.len() > 10, "disks and tables are looked at");
+    for path in files {
+        for needle in [&mark[..24], &key, hex.as_bytes()] {
+            assert!(!contains(&path, needle), "{} holds what must not be there", path.display());
+        }
+    }
+}
+
+/// Whether a file holds a byte string; reads in pieces that overlap.
+fn contains(path: &Path, needle: &[u8]) -> bool {
+    let mut file = fs::File::open(path).expect("a readable file");
+    let allocated = std::os::unix::fs::MetadataExt::blocks(&file.metadata().expect("metadata")) * 512;
+    let mut window = vec![0; 1 << 20];
+    let mut kept = 0;
+    let mut seen = 0u64;
+    loop {
+        let count = file.read(&mut window[kept..]).expect("a readable file");
+        // Sparse files: what was never written reads as zeroes, and there is a lot of it.
+        if count == 0 || seen > allocated + (2 << 30) {
+            return false;
+        }
+        seen += count as u64;
+        let end = kept + count;
+        let first = needle[0];
+        let hit = window[..end].iter().enumerate().filter(|(_, byte)| **byte == first);
+        if hit.into_iter().any(|(at, _)| window[at..end].starts_with(needle)) {
+            return true;
+        }
+        kept = end.min(needle.len() - 1);
+        window.copy_within(end - kept..end, 0);
+    }
+}
