@@ -3,7 +3,15 @@
 //! Reads see one snapshot. A commit succeeds only if nothing this transaction read was changed since; otherwise it
 //! fails with [`StoreError::Conflict`] and has had no effect. One conformance suite runs against every implementation.
 
-use std::rc::Rc;
+mod committer;
+pub mod embedded;
+pub mod memory;
+mod meter;
+mod optimistic;
+pub mod resolver;
+pub mod transact;
+
+use std::sync::Arc;
 
 use shingle_seam::tasks::LocalFuture;
 
@@ -27,7 +35,7 @@ pub enum StoreError {
     TooLarge { bytes: usize },
     /// The store is broken (disk full, I/O error): nothing more may be acknowledged.
     #[error("the store failed: {0}")]
-    Failed(Rc<str>),
+    Failed(Arc<str>),
 }
 
 /// Which keys to read: `begin <= key < end`.
@@ -44,18 +52,34 @@ pub struct RangeRead {
 
 /// One transaction. Dropping it without a commit forgets it.
 pub trait Transaction {
-    /// The value of a key, this transaction's own writes included. Adds the key to the conflict check.
+    /// The value of a key, this transaction's own writes included. Adds the key to the conflict check, unless the
+    /// value is its own.
     fn get<'a>(&'a self, key: &'a [u8]) -> LocalFuture<'a, Result<Option<Vec<u8>>, StoreError>>;
     /// Pairs in key order, this transaction's own writes included. Adds what was read, up to the last pair when the
     /// limit cut it off, to the conflict check unless `snapshot` is set.
     fn range(&self, read: RangeRead) -> LocalFuture<'_, Result<Vec<Pair>, StoreError>>;
+    /// Keys are never empty.
     fn set(&self, key: Vec<u8>, value: Vec<u8>);
     fn clear(&self, key: Vec<u8>);
     /// Durable when it ends with `Ok`.
     fn commit(self: Box<Self>) -> LocalFuture<'static, Result<(), StoreError>>;
 }
 
+/// What a store has done since it was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StoreMetrics {
+    /// Transactions committed with at least one write.
+    pub commits: u64,
+    /// Times the medium was synchronised for them: fewer than commits when commits come together.
+    pub syncs: u64,
+    pub conflicts: u64,
+    /// Time from asking for a commit to its being durable.
+    pub commit_p50_us: u32,
+    pub commit_p99_us: u32,
+}
+
 /// A store.
 pub trait Store {
     fn begin(&self) -> Box<dyn Transaction>;
+    fn metrics(&self) -> StoreMetrics;
 }

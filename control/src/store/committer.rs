@@ -1,0 +1,106 @@
+//! The embedded store's one writer: many transactions, one batch, one fsync.
+//!
+//! Invariants: transactions are judged and applied in the order they came in; none is answered before the fsync of its
+//! group; the first failed write ends all writing, and every later transaction is told so.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::Receiver;
+
+use fjall::{Database, Keyspace, PersistMode};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use super::StoreError;
+use super::optimistic::Commit;
+use super::resolver::Resolver;
+
+/// A transaction waiting for its commit, with its share of the queue's bytes.
+pub(super) struct Waiting {
+    pub commit: Commit,
+    pub answer: oneshot::Sender<Result<(), StoreError>>,
+    pub room: OwnedSemaphorePermit,
+}
+
+pub(super) struct Committer {
+    database: Database,
+    keyspace: Keyspace,
+    resolver: Resolver,
+    visible: Arc<AtomicU64>,
+    syncs: Arc<AtomicU64>,
+    /// Why nothing is written any more.
+    broken: Option<Arc<str>>,
+}
+
+/// A transaction of a group that is being written, and its verdict.
+type Judged = (Waiting, Result<(), StoreError>);
+
+impl Committer {
+    pub fn new(database: Database, keyspace: Keyspace, visible: Arc<AtomicU64>, syncs: Arc<AtomicU64>) -> Self {
+        Self { database, keyspace, resolver: Resolver::default(), visible, syncs, broken: None }
+    }
+
+    /// Works until nobody can send any more.
+    pub fn run(mut self, arrivals: &Receiver<Waiting>) {
+        while let Ok(first) = arrivals.recv() {
+            // Everything that came while the last fsync ran; the queue's bytes bound it.
+            let group: Vec<Waiting> = std::iter::once(first).chain(arrivals.try_iter()).collect();
+            self.commit_group(group);
+        }
+    }
+
+    fn commit_group(&mut self, group: Vec<Waiting>) {
+        let mut batch = self.database.batch().durability(Some(PersistMode::SyncAll));
+        let mut judged: Vec<Judged> = Vec::with_capacity(group.len());
+        for mut waiting in group {
+            let verdict = self.judge(&waiting.commit);
+            if verdict.is_ok() {
+                for (key, value) in std::mem::take(&mut waiting.commit.writes) {
+                    match value {
+                        Some(value) => batch.insert(&self.keyspace, key, value),
+                        None => batch.remove(&self.keyspace, key),
+                    }
+                }
+            }
+            judged.push((waiting, verdict));
+        }
+        if !batch.is_empty() {
+            self.write(batch);
+        }
+        for (waiting, verdict) in judged {
+            drop(waiting.room);
+            let verdict = verdict.and_then(|()| self.healthy());
+            // Nobody waiting any more is no error: the transaction is as durable as if somebody did.
+            drop(waiting.answer.send(verdict));
+        }
+    }
+
+    fn judge(&mut self, commit: &Commit) -> Result<(), StoreError> {
+        self.healthy()?;
+        self.resolver.forget(commit.now);
+        if let Some(version) = commit.read_version {
+            self.resolver.check(version, &commit.reads, commit.age_ms())?;
+        }
+        self.resolver.record(commit.writes.iter().map(|(key, _)| key.as_slice()), commit.now);
+        Ok(())
+    }
+
+    fn write(&mut self, batch: fjall::OwnedWriteBatch) {
+        match batch.commit() {
+            Ok(()) => {
+                self.syncs.fetch_add(1, Ordering::Relaxed);
+                self.visible.store(self.resolver.last().0, Ordering::Release);
+            }
+            Err(error) => {
+                tracing::error!(%error, "the store cannot write: nothing is acknowledged any more");
+                self.broken = Some(error.to_string().into());
+            }
+        }
+    }
+
+    fn healthy(&self) -> Result<(), StoreError> {
+        match &self.broken {
+            Some(reason) => Err(StoreError::Failed(reason.clone())),
+            None => Ok(()),
+        }
+    }
+}

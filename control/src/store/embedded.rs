@@ -1,0 +1,242 @@
+//! The durable store of one machine: fjall (an LSM tree) under a committer of our own.
+//!
+//! fjall's default commit is not safe against power loss and holds one lock. Here one thread owns all writes: it takes
+//! every transaction that arrived while the previous fsync ran, checks each against those before it, applies all of them
+//! as one batch, makes one fsync, and answers them all. Readers use snapshots, which show durable commits only.
+//! Invariant: after a failed write or fsync nothing is acknowledged any more, until the store is opened again.
+
+use std::cell::Cell;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, Readable, Snapshot};
+use shingle_proto::limits::{MIB, STORE_COMMIT_QUEUE_BYTES_MAX};
+use shingle_seam::clock::{Clock, Monotonic};
+use shingle_seam::tasks::LocalFuture;
+use tokio::sync::{Semaphore, oneshot};
+
+use super::committer::{Committer, Waiting};
+use super::meter::Meter;
+use super::optimistic::{Backend, Commit, OptimisticTransaction};
+use super::resolver::Version;
+use super::{Pair, Store, StoreError, StoreMetrics, Transaction};
+
+/// Blocks of the tree kept in memory.
+const CACHE_BYTES: u64 = 64 * MIB;
+/// Rows collected in memory before they become a file; the journal holds them until then.
+const MEMTABLE_BYTES: u64 = 8 * MIB;
+/// All journal files together, fjall's smallest.
+const JOURNALS_BYTES: u64 = 64 * MIB;
+/// Threads that write files out and merge them.
+const WORKERS: usize = 1;
+/// Open files of the tree, so that a control process stays far below usual limits.
+const FILES: usize = 128;
+/// A permit of the commit queue stands for this many bytes.
+const PERMIT_BYTES: usize = 1024;
+/// The one key space of the tree.
+const KEYSPACE: &str = "shingle";
+/// In the store's directory: which of our formats it is.
+const VERSION_FILE: &str = "SHINGLE-STORE";
+const VERSION_TEXT: &str = "shingle store 1\n";
+
+/// Why a store does not open, one variant per reaction.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it.
+    #[error("the store in {dir} is in use by another process")]
+    Locked { dir: String },
+    /// Written by another version.
+    #[error("the store in {dir} is of another version: {found:?} instead of {VERSION_TEXT:?}")]
+    OtherVersion { dir: String, found: String },
+    /// Its files contradict each other.
+    #[error("the store in {dir} is damaged: {reason}")]
+    Damaged { dir: String, reason: String },
+    #[error("the store in {dir} cannot be read or written: {source}")]
+    Io { dir: String, source: std::io::Error },
+}
+
+struct Inner {
+    clock: Rc<dyn Clock>,
+    database: Database,
+    keyspace: Keyspace,
+    /// The last commit that snapshots show.
+    visible: Arc<AtomicU64>,
+    syncs: Arc<AtomicU64>,
+    queue: mpsc::Sender<Waiting>,
+    room: Arc<Semaphore>,
+    meter: Meter,
+}
+
+impl Backend for Inner {
+    type Snapshot = Snapshot;
+
+    fn now(&self) -> Monotonic {
+        self.clock.now()
+    }
+
+    fn snapshot(&self) -> (Version, Snapshot) {
+        // In this order: what the snapshot shows beyond the version only makes conflicts more likely.
+        let version = Version(self.visible.load(Ordering::Acquire));
+        (version, self.database.snapshot())
+    }
+
+    fn get(&self, snapshot: &Snapshot, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        let value = snapshot.get(&self.keyspace, key).map_err(failed)?;
+        Ok(value.map(|value| value.to_vec()))
+    }
+
+    fn scan(
+        &self,
+        snapshot: &Snapshot,
+        begin: &[u8],
+        end: &[u8],
+        limit: usize,
+        reverse: bool,
+    ) -> Result<Vec<Pair>, StoreError> {
+        let range = snapshot.range(&self.keyspace, begin..end);
+        let pair = |guard: fjall::Guard| {
+            let (key, value) = guard.into_inner().map_err(failed)?;
+            Ok((key.to_vec(), value.to_vec()))
+        };
+        if reverse { range.rev().take(limit).map(pair).collect() } else { range.take(limit).map(pair).collect() }
+    }
+
+    fn commit(self: Rc<Self>, commit: Commit) -> LocalFuture<'static, Result<(), StoreError>> {
+        Box::pin(async move {
+            let start = self.clock.now();
+            let result = self.commit_in_turn(commit).await;
+            self.meter.committed(&result, self.clock.now() - start);
+            result
+        })
+    }
+}
+
+impl Inner {
+    async fn commit_in_turn(&self, commit: Commit) -> Result<(), StoreError> {
+        let permits = u32::try_from(commit.bytes / PERMIT_BYTES + 1).unwrap_or(u32::MAX);
+        let gone = || StoreError::Failed("the committer has stopped".into());
+        let room = self.room.clone().acquire_many_owned(permits).await.map_err(|_| gone())?;
+        let (answer, answered) = oneshot::channel();
+        // From here on the commit happens even if nobody waits for its answer any more.
+        self.queue.send(Waiting { commit, answer, room }).map_err(|_| gone())?;
+        // A committer that dies without an answer may have written: nobody knows.
+        answered.await.unwrap_or(Err(StoreError::UnknownResult))
+    }
+}
+
+/// A durable store on this machine's file system.
+pub struct EmbeddedStore {
+    inner: Option<Rc<Inner>>,
+    committer: Cell<Option<JoinHandle<()>>>,
+}
+
+impl EmbeddedStore {
+    /// Opens the store in `dir`, creating both if they are not there. Blocks: replays the journal.
+    pub fn open(dir: &Path, clock: Rc<dyn Clock>) -> Result<Self, OpenError> {
+        let name = dir.display().to_string();
+        check_version(dir, &name)?;
+        let open = || {
+            let database = Database::builder(dir.join("tree"))
+                .cache_size(CACHE_BYTES)
+                .max_journaling_size(JOURNALS_BYTES)
+                .worker_threads(WORKERS)
+                .max_cached_files(Some(FILES))
+                .manual_journal_persist(true)
+                .open()?;
+            let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
+            let keyspace = database.keyspace(KEYSPACE, options)?;
+            Ok((database, keyspace))
+        };
+        let (database, keyspace) = open().map_err(|error| open_error(error, name))?;
+        let (queue, arrivals) = mpsc::channel();
+        let visible = Arc::new(AtomicU64::new(0));
+        let syncs = Arc::new(AtomicU64::new(0));
+        let committer = Committer::new(database.clone(), keyspace.clone(), visible.clone(), syncs.clone());
+        let thread = std::thread::Builder::new()
+            .name("store-committer".into())
+            .spawn(move || committer.run(&arrivals))
+            .map_err(|source| OpenError::Io { dir: dir.display().to_string(), source })?;
+        let room = Arc::new(Semaphore::new(STORE_COMMIT_QUEUE_BYTES_MAX / PERMIT_BYTES));
+        let meter = Meter::new();
+        let inner = Rc::new(Inner { clock, database, keyspace, visible, syncs, queue, room, meter });
+        Ok(Self { inner: Some(inner), committer: Cell::new(Some(thread)) })
+    }
+
+    fn inner(&self) -> &Rc<Inner> {
+        self.inner.as_ref().expect("taken by drop only")
+    }
+}
+
+impl Store for EmbeddedStore {
+    fn begin(&self) -> Box<dyn Transaction> {
+        Box::new(OptimisticTransaction::begin(self.inner().clone()))
+    }
+
+    fn metrics(&self) -> StoreMetrics {
+        let inner = self.inner();
+        inner.meter.metrics(inner.syncs.load(Ordering::Relaxed))
+    }
+}
+
+impl Drop for EmbeddedStore {
+    /// Waits for the committer, unless a transaction outlives the store, so that the directory can be opened again.
+    fn drop(&mut self) {
+        let last = self.inner.take().and_then(Rc::into_inner).is_some();
+        if let (true, Some(thread)) = (last, self.committer.take())
+            && thread.join().is_err()
+        {
+            tracing::error!("the store's committer had panicked");
+        }
+    }
+}
+
+fn failed(error: fjall::Error) -> StoreError {
+    StoreError::Failed(error.to_string().into())
+}
+
+fn check_version(dir: &Path, name: &str) -> Result<(), OpenError> {
+    let io = |source| OpenError::Io { dir: name.to_string(), source };
+    std::fs::create_dir_all(dir).map_err(io)?;
+    let path = dir.join(VERSION_FILE);
+    let found = match std::fs::read(&path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return write_version(dir, &path).map_err(io);
+        }
+        Err(error) => return Err(io(error)),
+    };
+    if found != VERSION_TEXT.as_bytes() {
+        let found = String::from_utf8_lossy(found.get(..64).unwrap_or(&found)).into_owned();
+        return Err(OpenError::OtherVersion { dir: name.to_string(), found });
+    }
+    Ok(())
+}
+
+/// Whole or not at all: a crash in between leaves no half-written version.
+fn write_version(dir: &Path, path: &Path) -> std::io::Result<()> {
+    if dir.join("tree").exists() {
+        return Err(std::io::Error::other("it holds a tree but no version file"));
+    }
+    let draft = path.with_extension("draft");
+    std::fs::write(&draft, VERSION_TEXT)?;
+    std::fs::File::open(&draft)?.sync_all()?;
+    std::fs::rename(&draft, path)?;
+    std::fs::File::open(dir)?.sync_all()
+}
+
+fn open_error(error: fjall::Error, dir: String) -> OpenError {
+    match error {
+        fjall::Error::Locked => OpenError::Locked { dir },
+        fjall::Error::Io(source) => OpenError::Io { dir, source },
+        fjall::Error::Storage(fjall::LsmError::Io(source)) => OpenError::Io { dir, source },
+        fjall::Error::InvalidVersion(found) => OpenError::OtherVersion { dir, found: format!("fjall {found:?}") },
+        fjall::Error::Storage(fjall::LsmError::InvalidVersion(found)) => {
+            OpenError::OtherVersion { dir, found: format!("lsm-tree {found}") }
+        }
+        other => OpenError::Damaged { dir, reason: other.to_string() },
+    }
+}

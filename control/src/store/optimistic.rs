@@ -1,0 +1,209 @@
+//! The one [`Transaction`] of all stores of ours: a snapshot below, this transaction's own writes above it.
+//!
+//! Invariants: reads see the snapshot and its own writes, nothing else; everything read from the snapshot is in the
+//! read set; a transaction older than its life neither reads nor commits; a read-only one commits without a check,
+//! because one snapshot is serializable by itself.
+
+use std::cell::{OnceCell, RefCell};
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::rc::Rc;
+use std::time::Duration;
+
+use shingle_proto::limits::{STORE_KEY_BYTES_MAX, STORE_VALUE_BYTES_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_LIFE_MS};
+use shingle_seam::clock::Monotonic;
+use shingle_seam::tasks::LocalFuture;
+
+use super::resolver::{ReadSet, Version};
+use super::{Pair, RangeRead, StoreError, Transaction};
+
+/// A key's new value; `None` clears it.
+pub(super) type Write = (Vec<u8>, Option<Vec<u8>>);
+
+/// A transaction as the committer gets it.
+pub(super) struct Commit {
+    /// What the transaction read at which version; `None`: it only writes.
+    pub read_version: Option<Version>,
+    pub reads: ReadSet,
+    /// In key order, one per key.
+    pub writes: Vec<Write>,
+    /// Bytes of everything above.
+    pub bytes: usize,
+    pub begun: Monotonic,
+    pub now: Monotonic,
+}
+
+impl Commit {
+    pub fn age_ms(&self) -> u64 {
+        millis(self.now - self.begun)
+    }
+}
+
+/// What a store has to give for [`OptimisticTransaction`].
+pub(super) trait Backend: 'static {
+    type Snapshot: 'static;
+
+    fn now(&self) -> Monotonic;
+    /// A snapshot and the version it shows; it may show later commits too, which then only conflict more often.
+    fn snapshot(&self) -> (Version, Self::Snapshot);
+    fn get(&self, snapshot: &Self::Snapshot, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+    /// Up to `limit` pairs of `begin <= key < end`, which is not empty.
+    fn scan(
+        &self,
+        snapshot: &Self::Snapshot,
+        begin: &[u8],
+        end: &[u8],
+        limit: usize,
+        reverse: bool,
+    ) -> Result<Vec<Pair>, StoreError>;
+    fn commit(self: Rc<Self>, commit: Commit) -> LocalFuture<'static, Result<(), StoreError>>;
+}
+
+/// A transaction over a snapshot, taken at its first read.
+pub(super) struct OptimisticTransaction<B: Backend> {
+    backend: Rc<B>,
+    begun: Monotonic,
+    snapshot: OnceCell<(Version, B::Snapshot)>,
+    reads: RefCell<ReadSet>,
+    writes: RefCell<BTreeMap<Vec<u8>, Option<Vec<u8>>>>,
+}
+
+impl<B: Backend> OptimisticTransaction<B> {
+    pub fn begin(backend: Rc<B>) -> Self {
+        let begun = backend.now();
+        Self {
+            backend,
+            begun,
+            snapshot: OnceCell::new(),
+            reads: RefCell::default(),
+            writes: RefCell::default(),
+        }
+    }
+
+    fn check_age(&self) -> Result<(), StoreError> {
+        let age_ms = millis(self.backend.now() - self.begun);
+        if age_ms > TRANSACTION_LIFE_MS { Err(StoreError::TooOld { age_ms }) } else { Ok(()) }
+    }
+
+    fn snapshot(&self) -> &B::Snapshot {
+        &self.snapshot.get_or_init(|| self.backend.snapshot()).1
+    }
+
+    fn get_now(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.check_age()?;
+        if let Some(own) = self.writes.borrow().get(key) {
+            return Ok(own.clone());
+        }
+        let value = self.backend.get(self.snapshot(), key)?;
+        self.reads.borrow_mut().keys.insert(key.to_vec());
+        Ok(value)
+    }
+
+    fn range_now(&self, read: RangeRead) -> Result<Vec<Pair>, StoreError> {
+        self.check_age()?;
+        if read.begin >= read.end || read.limit == 0 {
+            return Ok(Vec::new());
+        }
+        let writes = self.writes.borrow();
+        let bounds = (Bound::Included(read.begin.as_slice()), Bound::Excluded(read.end.as_slice()));
+        let own: Vec<_> = writes.range::<[u8], _>(bounds).collect();
+        // Own writes can hide at most as many pairs as there are of them.
+        let fetch = read.limit.saturating_add(own.len());
+        let below = self.backend.scan(self.snapshot(), &read.begin, &read.end, fetch, read.reverse)?;
+        let pairs = merge(below, own, read.limit, read.reverse);
+        drop(writes);
+        if !read.snapshot {
+            self.reads.borrow_mut().ranges.push(range_read(read, &pairs));
+        }
+        Ok(pairs)
+    }
+
+    fn into_commit(self) -> Result<Option<(Rc<B>, Commit)>, StoreError> {
+        self.check_age()?;
+        let reads = self.reads.into_inner();
+        let writes: Vec<Write> = self.writes.into_inner().into_iter().collect();
+        if writes.is_empty() {
+            return Ok(None);
+        }
+        let bytes = sizes_within_limits(&reads, &writes)?;
+        let read_anything = !reads.keys.is_empty() || !reads.ranges.is_empty();
+        let read_version = self.snapshot.into_inner().map(|(version, _)| version).filter(|_| read_anything);
+        let now = self.backend.now();
+        Ok(Some((self.backend, Commit { read_version, reads, writes, bytes, begun: self.begun, now })))
+    }
+}
+
+impl<B: Backend> Transaction for OptimisticTransaction<B> {
+    fn get<'a>(&'a self, key: &'a [u8]) -> LocalFuture<'a, Result<Option<Vec<u8>>, StoreError>> {
+        Box::pin(async move { self.get_now(key) })
+    }
+
+    fn range(&self, read: RangeRead) -> LocalFuture<'_, Result<Vec<Pair>, StoreError>> {
+        Box::pin(async move { self.range_now(read) })
+    }
+
+    fn set(&self, key: Vec<u8>, value: Vec<u8>) {
+        self.writes.borrow_mut().insert(key, Some(value));
+    }
+
+    fn clear(&self, key: Vec<u8>) {
+        self.writes.borrow_mut().insert(key, None);
+    }
+
+    fn commit(self: Box<Self>) -> LocalFuture<'static, Result<(), StoreError>> {
+        match self.into_commit() {
+            Ok(Some((backend, commit))) => backend.commit(commit),
+            Ok(None) => Box::pin(async { Ok(()) }),
+            Err(error) => Box::pin(async { Err(error) }),
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Pairs of the snapshot with own writes laid over them, both in reading order, cut to `limit`.
+fn merge(below: Vec<Pair>, own: Vec<(&Vec<u8>, &Option<Vec<u8>>)>, limit: usize, reverse: bool) -> Vec<Pair> {
+    let mut merged: BTreeMap<Vec<u8>, Vec<u8>> = below.into_iter().collect();
+    // Below was cut at limit + own writes: what lies beyond its last pair is unknown, but also beyond `limit` pairs.
+    for (key, value) in own {
+        match value {
+            Some(value) => merged.insert(key.clone(), value.clone()),
+            None => merged.remove(key),
+        };
+    }
+    let pairs = merged.into_iter();
+    if reverse { pairs.rev().take(limit).collect() } else { pairs.take(limit).collect() }
+}
+
+/// The part of a range that was looked at: all of it, or up to the last pair when the limit was reached.
+fn range_read(read: RangeRead, pairs: &[Pair]) -> (Vec<u8>, Vec<u8>) {
+    match pairs.last() {
+        Some((last, _)) if pairs.len() == read.limit => {
+            if read.reverse {
+                (last.clone(), read.end)
+            } else {
+                let mut after = last.clone();
+                after.push(0);
+                (read.begin, after)
+            }
+        }
+        _ => (read.begin, read.end),
+    }
+}
+
+fn sizes_within_limits(reads: &ReadSet, writes: &[Write]) -> Result<usize, StoreError> {
+    let mut bytes = reads.bytes();
+    for (key, value) in writes {
+        let value_bytes = value.as_ref().map_or(0, Vec::len);
+        if key.is_empty() || key.len() > STORE_KEY_BYTES_MAX {
+            return Err(StoreError::TooLarge { bytes: key.len() });
+        }
+        if value_bytes > STORE_VALUE_BYTES_MAX {
+            return Err(StoreError::TooLarge { bytes: value_bytes });
+        }
+        bytes += key.len() + value_bytes;
+    }
+    if bytes > TRANSACTION_BYTES_MAX { Err(StoreError::TooLarge { bytes }) } else { Ok(bytes) }
+}
