@@ -45,10 +45,27 @@ pub const PUT_VOLUMES_MAX: usize = 3;
 pub const FRAME_BODY_BYTES_MAX: u32 = 4 * MIB as u32;
 /// Payload of a frame: one sealed block.
 pub const FRAME_PAYLOAD_BYTES_MAX: u32 = SEALED_BYTES_MAX;
+/// Body of HELLO and its answer: versions, role, a process name. All that an unknown peer can make us allocate.
+pub const HELLO_BODY_BYTES_MAX: u32 = 4 * KIB as u32;
 /// Requests in flight on one connection.
 pub const CONNECTION_REQUESTS_MAX: usize = 256;
+/// Request bodies of one connection that are decoded and not yet answered: two of the largest.
+pub const CONNECTION_BODIES_BYTES_MAX: u32 = 2 * FRAME_BODY_BYTES_MAX;
 /// Connections one listener keeps open.
 pub const LISTENER_CONNECTIONS_MAX: usize = 1024;
+/// Addresses one process remembers connections, or failures to connect, for.
+pub const PEERS_MAX: usize = 4096;
+/// TCP connect and HELLO together.
+pub const HANDSHAKE_DEADLINE_MS: u64 = 5_000;
+/// A frame that has begun and makes no end of itself within this time loses its connection: 4 MiB at 140 KB/s.
+pub const FRAME_STALL_MS: u64 = 30_000;
+/// First and longest pause between attempts to connect to one peer.
+pub const RECONNECT_MS_MIN: u64 = 10;
+pub const RECONNECT_MS_MAX: u64 = 1_000;
+/// Timed-out calls in a row with nothing received in between after which a connection is given up as half open.
+pub const SILENT_TIMEOUTS_MAX: u32 = 3;
+/// Jobs waiting for one CPU pool, beyond the ones running.
+pub const CPU_QUEUE_MAX: usize = 64;
 
 /// Byte budget of one shard of a host: payloads received and not yet durable, and reads not yet sent.
 pub const SHARD_BUDGET_BYTES_DEFAULT: u64 = 128 * MIB;
@@ -170,8 +187,6 @@ pub const HOST_SUSPECT_MS: u64 = 5_000;
 
 /// Blocks claimed, committed or copied in one transaction of the catalog: about 70 KB of writes at most.
 pub const BLOCKS_PER_TRANSACTION_MAX: usize = 256;
-/// Times a transaction is run before its conflict is the caller's to see.
-pub const TRANSACTION_ATTEMPTS_MAX: u32 = 32;
 /// Chunks that one transaction of a finishing upload folds: 4 x 512 entries, under 150 KB of writes.
 pub const FOLD_CHUNKS_MAX: usize = 4;
 /// A block's key wrapped under a KEK: 32 bytes of key, nonce and tag, with room for a longer wrapping.
@@ -200,6 +215,8 @@ pub const UPLOAD_ABANDONED_MS: u64 = 7 * 24 * 3_600_000;
 const _: () = assert!(BLOCK_BYTES_MAX.is_multiple_of(RECORD_ALIGN_BYTES));
 const _: () = assert!(EXTENT_BYTES_DEFAULT > 64 * SEALED_BYTES_MAX as u64);
 const _: () = assert!(CONNECTION_CREDIT_BYTES >= 2 * FRAME_PAYLOAD_BYTES_MAX);
+const _: () = assert!(CONNECTION_BODIES_BYTES_MAX >= FRAME_BODY_BYTES_MAX);
+const _: () = assert!(RECONNECT_MS_MIN < RECONNECT_MS_MAX);
 const _: () = assert!(SHARD_BUDGET_BYTES_DEFAULT >= 2 * CONNECTION_CREDIT_BYTES as u64);
 const _: () = assert!(GATEWAY_BUDGET_BYTES_DEFAULT >= 3 * PUT_WINDOW_BLOCKS as u64 * BLOCK_BYTES_MAX as u64);
 const _: () = assert!(S3_CONNECTIONS_MAX * S3_BODY_PIECES_MAX * S3_HEADER_BYTES_MAX <= 128 * MIB as usize);

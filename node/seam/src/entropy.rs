@@ -1,7 +1,7 @@
 //! Randomness: keys, ids, put ids, tie breaks. Seeded in simulation, the kernel's in production.
 
-use rand::rngs::OsRng;
 use rand::TryRngCore;
+use rand::rngs::OsRng;
 
 /// A source of unpredictable bytes.
 pub trait Entropy {

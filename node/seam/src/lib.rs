@@ -5,7 +5,10 @@
 //! on one thread. Production implementations stand beside the traits, one file per runtime.
 
 pub mod clock;
+#[cfg(any(feature = "tokio", feature = "glommio"))]
+mod cpu_pool;
 pub mod entropy;
+pub mod gate;
 pub mod keys;
 pub mod net;
 #[cfg(feature = "glommio")]
@@ -13,6 +16,7 @@ pub mod on_glommio;
 #[cfg(feature = "tokio")]
 pub mod on_tokio;
 pub mod rpc;
+pub mod stop;
 pub mod tasks;
 pub mod world;
 

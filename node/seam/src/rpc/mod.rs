@@ -1,1 +1,17 @@
-//! rpc
+//! Remote calls over the wire of DESIGN section 8: multiplexed, bounded by credits, deadlines and cancellation.
+//!
+//! [`Peers`] calls, [`serve`] answers. Both take the world from a [`crate::World`] and nothing else, so they run on tokio,
+//! on glommio and in simulation. Every request gets exactly one response, cancelled or not: what a request took of a
+//! connection (a place, credit) comes back with it. A peer that breaks the protocol loses its connection, no more.
+
+mod call;
+mod error;
+mod peers;
+mod serve;
+mod service;
+
+pub use call::{CallMeta, Reply};
+pub use error::{ProtocolError, RpcError};
+pub use peers::Peers;
+pub use serve::{ServeOptions, serve};
+pub use service::{Answer, Call, Service};
