@@ -1,1 +1,5 @@
-//! stub
+//! The host process: shards that own disks, OSDs that group-commit records, extents on zones.
+//!
+//! Everything here runs on the thread of one shard; a disk has exactly one owner (invariant 5).
+
+pub mod extent;

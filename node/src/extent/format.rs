@@ -1,0 +1,38 @@
+//! What label, extent header and record share on disk: version, checksum, and why bytes are refused.
+//!
+//! Whatever a disk holds decodes to a value or to a [`FormatError`]; nothing read from a disk can panic (invariant 11).
+
+use shingle_proto::limits::RECORD_ALIGN_BYTES;
+
+/// The version this code writes, and the newest it reads. One number for all structures of a disk.
+pub const FORMAT_VERSION: u16 = 1;
+
+/// Label and extent header fill exactly one of these.
+pub const SECTOR_BYTES: usize = RECORD_ALIGN_BYTES as usize;
+
+/// Why bytes are not what was looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FormatError {
+    /// Another magic: these bytes were never one of this structure.
+    #[error("no such structure here")]
+    Absent,
+    #[error("checksum mismatch")]
+    Checksum,
+    #[error("format version {0}, this program reads up to {FORMAT_VERSION}: use a newer one")]
+    Newer(u16),
+    /// A checksum that holds over a value that may not be: written by a defect, not damaged by a disk.
+    #[error("field {0} holds an illegal value")]
+    Field(&'static str),
+    #[error("shorter than the structure")]
+    Short,
+}
+
+/// `bytes` rounded up to whole 4 KiB units.
+pub const fn align_up(bytes: u64) -> u64 {
+    bytes.next_multiple_of(RECORD_ALIGN_BYTES as u64)
+}
+
+/// `bytes` rounded down to whole 4 KiB units.
+pub const fn align_down(bytes: u64) -> u64 {
+    bytes - bytes % RECORD_ALIGN_BYTES as u64
+}

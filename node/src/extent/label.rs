@@ -1,0 +1,184 @@
+//! The disk label: which cell and OSD a disk is, and how it is divided. Written once, in the disk's first zone.
+//!
+//! A label that decodes has a checksum over its whole sector, a known version, and a division that follows from the
+//! geometry it states.
+
+use shingle_hw::geometry::Geometry;
+use shingle_codec::checksum::crc32c;
+use shingle_proto::ids::{CellId, OsdId};
+use shingle_proto::limits::JOURNAL_ZONES;
+use zerocopy::little_endian::{U16, U32, U64, U128};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::format::{FORMAT_VERSION, FormatError, SECTOR_BYTES};
+use super::layout::{JOURNAL_FIRST_ZONE, Layout};
+
+/// First bytes of a label.
+pub const LABEL_MAGIC: [u8; 8] = *b"SHGLABEL";
+/// Bytes of the device's serial number kept in a label.
+pub const LABEL_SERIAL_BYTES: usize = 64;
+
+/// The label's bytes.
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct LabelSector {
+    pub magic: [u8; 8],
+    pub version: U16,
+    pub reserved: [u8; 6],
+    pub cell: U128,
+    pub osd: U64,
+    pub created_ms: U64,
+    pub serial: [u8; LABEL_SERIAL_BYTES],
+    pub zones: U32,
+    pub conventional_zones: U32,
+    pub zone_bytes: U64,
+    pub zone_capacity_bytes: U64,
+    pub sector_bytes: U32,
+    pub extent_first_zone: U32,
+    pub zones_per_extent: U32,
+    pub extents: U32,
+    pub reserve_bytes: U64,
+    pub journal_first_zone: U32,
+    pub journal_zones: U32,
+    pub label_copy_zone: U32,
+    pub padding: [u8; 3920],
+    pub crc: U32,
+}
+
+const _: () = assert!(size_of::<LabelSector>() == SECTOR_BYTES);
+
+/// A disk's label.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Label {
+    pub cell: CellId,
+    pub osd: OsdId,
+    /// Milliseconds since 1970, for people.
+    pub created_ms: u64,
+    /// The device's serial number, cut to [`LABEL_SERIAL_BYTES`] bytes, zero padded: a copied label shows.
+    pub serial: [u8; LABEL_SERIAL_BYTES],
+    pub zones: u32,
+    pub conventional_zones: u32,
+    pub zone_bytes: u64,
+    pub zone_capacity_bytes: u64,
+    pub sector_bytes: u32,
+    pub layout: Layout,
+}
+
+/// A serial number as labels keep it.
+pub fn label_serial(serial: &str) -> [u8; LABEL_SERIAL_BYTES] {
+    let mut kept = [0; LABEL_SERIAL_BYTES];
+    kept.iter_mut().zip(serial.bytes()).for_each(|(to, from)| *to = from);
+    kept
+}
+
+impl Label {
+    /// A new label for a device.
+    pub fn new(
+        cell: CellId,
+        osd: OsdId,
+        created_ms: u64,
+        serial: &str,
+        geometry: &Geometry,
+        layout: Layout,
+    ) -> Self {
+        Self {
+            cell,
+            osd,
+            created_ms,
+            serial: label_serial(serial),
+            zones: geometry.zones,
+            conventional_zones: geometry.conventional_zones,
+            zone_bytes: geometry.zone_bytes,
+            zone_capacity_bytes: geometry.zone_capacity_bytes,
+            sector_bytes: geometry.sector_bytes,
+            layout,
+        }
+    }
+
+    /// Whether the device still has the shape it was labelled with.
+    pub fn fits(&self, geometry: &Geometry) -> bool {
+        self.zones == geometry.zones
+            && self.conventional_zones == geometry.conventional_zones
+            && self.zone_bytes == geometry.zone_bytes
+            && self.zone_capacity_bytes == geometry.zone_capacity_bytes
+            && self.sector_bytes == geometry.sector_bytes
+    }
+
+    /// The label's sector.
+    pub fn encode(&self) -> [u8; SECTOR_BYTES] {
+        let mut sector = LabelSector {
+            magic: LABEL_MAGIC,
+            version: U16::new(FORMAT_VERSION),
+            reserved: [0; 6],
+            cell: U128::new(self.cell.0),
+            osd: U64::new(self.osd.0),
+            created_ms: U64::new(self.created_ms),
+            serial: self.serial,
+            zones: U32::new(self.zones),
+            conventional_zones: U32::new(self.conventional_zones),
+            zone_bytes: U64::new(self.zone_bytes),
+            zone_capacity_bytes: U64::new(self.zone_capacity_bytes),
+            sector_bytes: U32::new(self.sector_bytes),
+            extent_first_zone: U32::new(self.layout.extent_first_zone),
+            zones_per_extent: U32::new(self.layout.zones_per_extent),
+            extents: U32::new(self.layout.extents),
+            reserve_bytes: U64::new(self.layout.reserve_bytes),
+            journal_first_zone: U32::new(JOURNAL_FIRST_ZONE),
+            journal_zones: U32::new(JOURNAL_ZONES),
+            label_copy_zone: U32::new(self.zones.saturating_sub(1)),
+            padding: [0; 3920],
+            crc: U32::ZERO,
+        };
+        sector.crc = U32::new(crc32c(&sector.as_bytes()[..SECTOR_BYTES - 4]));
+        zerocopy::transmute!(sector)
+    }
+
+    /// Decodes a label from a disk's first bytes.
+    pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
+        let (sector, _) = LabelSector::ref_from_prefix(bytes).map_err(|_| FormatError::Short)?;
+        if sector.magic != LABEL_MAGIC {
+            return Err(FormatError::Absent);
+        }
+        if crc32c(&sector.as_bytes()[..SECTOR_BYTES - 4]) != sector.crc.get() {
+            return Err(FormatError::Checksum);
+        }
+        match sector.version.get() {
+            1..=FORMAT_VERSION => {}
+            0 => return Err(FormatError::Field("version")),
+            newer => return Err(FormatError::Newer(newer)),
+        }
+        let geometry = Geometry {
+            zones: sector.zones.get(),
+            zone_bytes: sector.zone_bytes.get(),
+            zone_capacity_bytes: sector.zone_capacity_bytes.get(),
+            conventional_zones: sector.conventional_zones.get(),
+            sector_bytes: sector.sector_bytes.get(),
+            open_zones_max: 0,
+            active_zones_max: 0,
+            transfer_bytes_max: 0,
+        };
+        let layout = Layout::of(&geometry).map_err(|_| FormatError::Field("zones"))?;
+        let stated = Layout {
+            extent_first_zone: sector.extent_first_zone.get(),
+            zones_per_extent: sector.zones_per_extent.get(),
+            extents: sector.extents.get(),
+            zone_used_bytes: layout.zone_used_bytes,
+            reserve_bytes: sector.reserve_bytes.get(),
+        };
+        if stated != layout {
+            return Err(FormatError::Field("zones_per_extent"));
+        }
+        Ok(Self {
+            cell: CellId(sector.cell.get()),
+            osd: OsdId(sector.osd.get()),
+            created_ms: sector.created_ms.get(),
+            serial: sector.serial,
+            zones: geometry.zones,
+            conventional_zones: geometry.conventional_zones,
+            zone_bytes: geometry.zone_bytes,
+            zone_capacity_bytes: geometry.zone_capacity_bytes,
+            sector_bytes: geometry.sector_bytes,
+            layout,
+        })
+    }
+}

@@ -1,0 +1,140 @@
+//! Which zones of a disk are what. Fixed when the disk is labelled and kept in its label.
+//!
+//! Zone 0 holds the label, the two after it are for the metadata journal, the last one for the label's copy; every
+//! other sequential zone belongs to exactly one extent slot, or to none at the end (invariant 5).
+
+use shingle_hw::geometry::Geometry;
+use shingle_hw::zone::ZoneId;
+use shingle_proto::limits::{EXTENT_BYTES_DEFAULT, EXTENT_SLOTS_MIN, JOURNAL_ZONES, RECORD_ALIGN_BYTES};
+
+use super::format::{align_down, align_up};
+
+/// The zone of the disk label.
+pub const LABEL_ZONE: ZoneId = ZoneId(0);
+/// The first of the journal's zones.
+pub const JOURNAL_FIRST_ZONE: u32 = 1;
+
+/// A disk this small or this shaped holds no extent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{zones} zones of {zone_capacity_bytes} bytes, {conventional_zones} of them conventional, leave no zone for an extent")]
+pub struct NoRoom {
+    pub zones: u32,
+    pub zone_capacity_bytes: u64,
+    pub conventional_zones: u32,
+}
+
+/// The division of one disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    pub extent_first_zone: u32,
+    pub zones_per_extent: u32,
+    pub extents: u32,
+    /// Bytes used of each zone: its capacity in whole 4 KiB units.
+    pub zone_used_bytes: u64,
+    /// Bytes at an extent's end that records never take: room for what closing writes.
+    pub reserve_bytes: u64,
+}
+
+impl Layout {
+    /// The division of a disk of this shape: as many whole zones per extent as come nearest to 1 GiB, fewer on disks
+    /// too small for [`EXTENT_SLOTS_MIN`] such extents.
+    pub fn of(geometry: &Geometry) -> Result<Self, NoRoom> {
+        let no_room = NoRoom {
+            zones: geometry.zones,
+            zone_capacity_bytes: geometry.zone_capacity_bytes,
+            conventional_zones: geometry.conventional_zones,
+        };
+        let zone_used_bytes = align_down(geometry.zone_capacity_bytes);
+        if zone_used_bytes < 4 * u64::from(RECORD_ALIGN_BYTES) {
+            return Err(no_room);
+        }
+        let extent_first_zone = geometry.conventional_zones.max(JOURNAL_FIRST_ZONE + JOURNAL_ZONES);
+        let data_zones = geometry.zones.saturating_sub(1).saturating_sub(extent_first_zone);
+        let wanted = (EXTENT_BYTES_DEFAULT + zone_used_bytes / 2) / zone_used_bytes;
+        let wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
+        let zones_per_extent = wanted.min(data_zones / EXTENT_SLOTS_MIN).max(1);
+        let extents = data_zones / zones_per_extent;
+        let extent_bytes = zone_used_bytes * u64::from(zones_per_extent);
+        // Offsets within an extent are 32-bit numbers of 4 KiB units in the toc.
+        if extents == 0 || extent_bytes / u64::from(RECORD_ALIGN_BYTES) > u64::from(u32::MAX) {
+            return Err(no_room);
+        }
+        let reserve_bytes = align_up(extent_bytes / 1024).min(zone_used_bytes / 4);
+        let reserve_bytes = align_up(reserve_bytes).max(u64::from(RECORD_ALIGN_BYTES));
+        Ok(Self { extent_first_zone, zones_per_extent, extents, zone_used_bytes, reserve_bytes })
+    }
+
+    /// The zone of the label's second copy, at the disk's other end.
+    pub fn label_copy_zone(geometry: &Geometry) -> ZoneId {
+        ZoneId(geometry.zones.saturating_sub(1))
+    }
+
+    /// A zone of a slot.
+    pub fn zone(&self, slot: u32, zone_in_extent: u32) -> ZoneId {
+        assert!(slot < self.extents && zone_in_extent < self.zones_per_extent, "zones belong to one extent");
+        ZoneId(self.extent_first_zone + slot * self.zones_per_extent + zone_in_extent)
+    }
+
+    /// Bytes of one extent, header and reserve included.
+    pub fn extent_bytes(&self) -> u64 {
+        self.zone_used_bytes * u64::from(self.zones_per_extent)
+    }
+
+    /// Bytes of records one extent can hold.
+    pub fn payload_bytes(&self) -> u64 {
+        self.extent_bytes() - self.reserve_bytes - u64::from(RECORD_ALIGN_BYTES)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn geometry(zones: u32, zone_bytes: u64, conventional_zones: u32) -> Geometry {
+        Geometry {
+            zones,
+            zone_bytes,
+            zone_capacity_bytes: zone_bytes,
+            conventional_zones,
+            sector_bytes: 4096,
+            open_zones_max: 128,
+            active_zones_max: 0,
+            transfer_bytes_max: 1 << 20,
+        }
+    }
+
+    #[test]
+    fn default_disk_holds_extents_of_one_gib() {
+        let layout = Layout::of(&geometry(256, 256 << 20, 3)).unwrap();
+        assert_eq!((layout.zones_per_extent, layout.extents), (4, 63));
+        assert_eq!(layout.extent_bytes(), 1 << 30);
+        assert_eq!(layout.reserve_bytes, 1 << 20);
+        assert_eq!(layout.zone(0, 0), ZoneId(3));
+        assert!(layout.zone(62, 3) < Layout::label_copy_zone(&geometry(256, 256 << 20, 3)));
+    }
+
+    #[test]
+    fn extents_never_touch_label_journal_or_conventional_zones() {
+        for zones in 0..64 {
+            for conventional in 0..=zones.min(9) {
+                for zone_bytes in [16 << 10, 1 << 20, (1 << 20) + 512, 77 << 20, 3 << 30] {
+                    let shape = geometry(zones, zone_bytes, conventional);
+                    let Ok(layout) = Layout::of(&shape) else { continue };
+                    let first = layout.zone(0, 0).0;
+                    let last = layout.zone(layout.extents - 1, layout.zones_per_extent - 1);
+                    assert!(first >= conventional && first >= JOURNAL_FIRST_ZONE + JOURNAL_ZONES);
+                    assert!(last < Layout::label_copy_zone(&shape), "{shape:?}");
+                    assert!(layout.payload_bytes() < layout.extent_bytes());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn disk_without_room_is_refused() {
+        assert!(Layout::of(&geometry(4, 1 << 20, 0)).is_err());
+        assert!(Layout::of(&geometry(100, 1 << 20, 100)).is_err());
+        assert!(Layout::of(&geometry(100, 4096, 1)).is_err());
+        assert!(Layout::of(&geometry(5, 1 << 20, 0)).is_ok());
+    }
+}

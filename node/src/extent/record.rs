@@ -1,0 +1,192 @@
+//! A record: a header inline with the bytes it describes, on 4 KiB boundaries, never across a zone's end.
+//!
+//! The header's own checksum makes it trustworthy by itself; the payload's covers the payload and the padding behind
+//! it, so that no bit of a record can change unnoticed.
+
+use shingle_codec::checksum::crc32c;
+use shingle_proto::ids::{BlockHash, BucketId, ExtentId, PutId, VolumeId};
+use shingle_proto::limits::{BLOCK_BYTES_MAX, SEALED_BYTES_MAX};
+use zerocopy::little_endian::{U16, U32, U64, U128};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::format::{FORMAT_VERSION, FormatError, align_up};
+
+/// First bytes of a record.
+pub const RECORD_MAGIC: [u8; 8] = *b"SHGRECRD";
+/// A record's header; its payload follows at once.
+pub const RECORD_HEADER_BYTES: usize = 128;
+/// The largest record: a sealed block that did not shrink.
+pub const RECORD_BYTES_MAX: u64 = record_bytes(SEALED_BYTES_MAX);
+/// Payload of a closing record: records (u64) and their bytes (u64), both little-endian.
+pub const CLOSE_PAYLOAD_BYTES: u32 = 16;
+
+/// The record header's bytes.
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct RecordHeader {
+    pub magic: [u8; 8],
+    pub version: U16,
+    pub kind: u8,
+    pub member: u8,
+    pub fragment: u8,
+    pub fragments: u8,
+    pub reserved: [u8; 2],
+    pub hash: [u8; 32],
+    pub put_id: U64,
+    pub extent: U128,
+    pub bucket: U64,
+    pub volume: U64,
+    pub sequence: U64,
+    pub life_sequence: U64,
+    pub durable_sequence: U64,
+    pub plain_bytes: U32,
+    pub payload_bytes: U32,
+    pub payload_crc: U32,
+    pub header_crc: U32,
+}
+
+const _: () = assert!(size_of::<RecordHeader>() == RECORD_HEADER_BYTES);
+
+/// Bytes a record takes on disk for a payload of this size.
+pub const fn record_bytes(payload_bytes: u32) -> u64 {
+    align_up(RECORD_HEADER_BYTES as u64 + payload_bytes as u64)
+}
+
+/// What a record holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum RecordKind {
+    /// A whole sealed block.
+    Block = 1,
+    /// Fragment i of n of a coded block; no version writes it yet, every version keeps its number.
+    Fragment = 2,
+    /// The extent's last record: nothing follows it, ever.
+    Close = 3,
+}
+
+/// A record's header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record {
+    pub kind: RecordKind,
+    pub member: u8,
+    pub fragment: u8,
+    pub fragments: u8,
+    pub hash: BlockHash,
+    pub put_id: PutId,
+    pub extent: ExtentId,
+    pub bucket: BucketId,
+    pub volume: VolumeId,
+    /// 1 for the extent's first record, one more for each one after it.
+    pub sequence: u64,
+    /// The first sequence that the writer of this record used since it took over the extent.
+    pub life_sequence: u64,
+    /// Every record up to this sequence that recovery finds whole was durable before this one was written; 0: none.
+    pub durable_sequence: u64,
+    pub plain_bytes: u32,
+    /// The sealed block's length, padding excluded.
+    pub payload_bytes: u32,
+    /// Of payload and padding.
+    pub payload_crc: u32,
+}
+
+impl Record {
+    /// Bytes on disk.
+    pub fn bytes(&self) -> u64 {
+        record_bytes(self.payload_bytes)
+    }
+
+    /// Completes a record in place: `whole` has the payload behind room for the header. Zeroes the padding, sets
+    /// `payload_crc` and writes the header.
+    pub fn seal(&mut self, whole: &mut [u8]) {
+        assert!(whole.len() as u64 == self.bytes(), "a record is exactly its header, payload and padding");
+        let (header, rest) = whole.split_at_mut(RECORD_HEADER_BYTES);
+        rest[self.payload_bytes as usize..].fill(0);
+        self.payload_crc = crc32c(rest);
+        header.copy_from_slice(&self.encode());
+    }
+
+    /// The header's bytes.
+    pub fn encode(&self) -> [u8; RECORD_HEADER_BYTES] {
+        let mut header = RecordHeader {
+            magic: RECORD_MAGIC,
+            version: U16::new(FORMAT_VERSION),
+            kind: self.kind as u8,
+            member: self.member,
+            fragment: self.fragment,
+            fragments: self.fragments,
+            reserved: [0; 2],
+            hash: self.hash.0,
+            put_id: U64::new(self.put_id.0),
+            extent: U128::new(self.extent.0),
+            bucket: U64::new(self.bucket.0),
+            volume: U64::new(self.volume.0),
+            sequence: U64::new(self.sequence),
+            life_sequence: U64::new(self.life_sequence),
+            durable_sequence: U64::new(self.durable_sequence),
+            plain_bytes: U32::new(self.plain_bytes),
+            payload_bytes: U32::new(self.payload_bytes),
+            payload_crc: U32::new(self.payload_crc),
+            header_crc: U32::ZERO,
+        };
+        header.header_crc = U32::new(crc32c(&header.as_bytes()[..RECORD_HEADER_BYTES - 4]));
+        zerocopy::transmute!(header)
+    }
+
+    /// Decodes the header at the start of `bytes`.
+    pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
+        let (header, _) = RecordHeader::ref_from_prefix(bytes).map_err(|_| FormatError::Short)?;
+        if header.magic != RECORD_MAGIC {
+            return Err(FormatError::Absent);
+        }
+        if crc32c(&header.as_bytes()[..RECORD_HEADER_BYTES - 4]) != header.header_crc.get() {
+            return Err(FormatError::Checksum);
+        }
+        match header.version.get() {
+            1..=FORMAT_VERSION => {}
+            0 => return Err(FormatError::Field("version")),
+            newer => return Err(FormatError::Newer(newer)),
+        }
+        let kind = match header.kind {
+            1 => RecordKind::Block,
+            2 => RecordKind::Fragment,
+            3 => RecordKind::Close,
+            _ => return Err(FormatError::Field("kind")),
+        };
+        let record = Self {
+            kind,
+            member: header.member,
+            fragment: header.fragment,
+            fragments: header.fragments,
+            hash: BlockHash(header.hash),
+            put_id: PutId(header.put_id.get()),
+            extent: ExtentId(header.extent.get()),
+            bucket: BucketId(header.bucket.get()),
+            volume: VolumeId(header.volume.get()),
+            sequence: header.sequence.get(),
+            life_sequence: header.life_sequence.get(),
+            durable_sequence: header.durable_sequence.get(),
+            plain_bytes: header.plain_bytes.get(),
+            payload_bytes: header.payload_bytes.get(),
+            payload_crc: header.payload_crc.get(),
+        };
+        record.check()?;
+        Ok(record)
+    }
+
+    fn check(&self) -> Result<(), FormatError> {
+        let legal = |held, field| if held { Ok(()) } else { Err(FormatError::Field(field)) };
+        legal(self.payload_bytes <= SEALED_BYTES_MAX, "payload_bytes")?;
+        legal(self.plain_bytes <= BLOCK_BYTES_MAX, "plain_bytes")?;
+        legal(self.sequence > 0, "sequence")?;
+        legal((1..=self.sequence).contains(&self.life_sequence), "life_sequence")?;
+        legal(self.durable_sequence < self.sequence, "durable_sequence")
+    }
+
+    /// Whether `whole`, the record's bytes on disk, carries the payload this header promises.
+    pub fn payload_is_whole(&self, whole: &[u8]) -> bool {
+        match whole.get(RECORD_HEADER_BYTES..) {
+            Some(rest) => whole.len() as u64 == self.bytes() && crc32c(rest) == self.payload_crc,
+            None => false,
+        }
+    }
+}

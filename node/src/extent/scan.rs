@@ -1,0 +1,335 @@
+//! Finding the records of an extent by their headers, and judging each one found.
+//!
+//! Trusted without reading its payload is only a record that is followed by the next one AND was durable, by a later
+//! header's word, before the writer of that later header went on. Everything else is read and checked, so a record
+//! that was never acknowledged and is not whole is never taken for one that is.
+
+use std::collections::BTreeSet;
+
+use shingle_hw::device::ZonedDevice;
+use shingle_hw::error::DeviceError;
+use shingle_hw::zone::{Zone, ZoneCondition};
+use shingle_proto::ids::ExtentId;
+use shingle_proto::limits::RECORD_ALIGN_BYTES;
+
+use super::format::{FormatError, SECTOR_BYTES, align_down};
+use super::layout::Layout;
+use super::placement::Spot;
+use super::reader::{Unit, ZoneScan};
+use super::record::{RECORD_MAGIC, Record, RecordKind};
+
+const UNIT: u64 = RECORD_ALIGN_BYTES as u64;
+
+/// What scanning may end with instead of a result.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ScanError {
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    #[error("a record has format version {0}: a newer program wrote it, and only that one may go on")]
+    Newer(u16),
+}
+
+/// A sound record header and where it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    pub spot: Spot,
+    pub record: Record,
+}
+
+/// How many of each outcome a scan met.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outcomes {
+    /// Records present and, where that was in doubt, checked.
+    pub whole: u64,
+    /// Payloads read because the crash could have spared the header alone.
+    pub checked: u64,
+    /// Sound headers whose payload is not whole, written after the last flush known of: dropped, nobody was answered.
+    pub torn_payload: u64,
+    /// Runs of bytes that begin with a broken record header.
+    pub torn_header: u64,
+    /// Runs of zeroes below the write pointer: lost flushes, or a write pointer that ran ahead.
+    pub hole: u64,
+    /// Runs of bytes that are nothing of ours.
+    pub stray: u64,
+    /// Runs of sequence numbers that were durable once and have no record now: damage.
+    pub missing: u64,
+    /// Durable records whose payload is damaged.
+    pub damaged: u64,
+    /// 4 KiB units the device cannot read.
+    pub unreadable: u64,
+    /// Zones whose write pointer is not on a 4 KiB boundary.
+    pub unaligned: u64,
+}
+
+impl Outcomes {
+    /// Adds another scan's counts.
+    pub fn add(&mut self, other: &Self) {
+        self.whole += other.whole;
+        self.checked += other.checked;
+        self.torn_payload += other.torn_payload;
+        self.torn_header += other.torn_header;
+        self.hole += other.hole;
+        self.stray += other.stray;
+        self.missing += other.missing;
+        self.damaged += other.damaged;
+        self.unreadable += other.unreadable;
+        self.unaligned += other.unaligned;
+    }
+}
+
+/// The records of one extent as a scan judged them.
+#[derive(Debug, Default)]
+pub struct Scanned {
+    /// In order of sequence.
+    pub whole: Vec<Seen>,
+    /// Durable once, damaged now; in order of sequence.
+    pub damaged: Vec<Seen>,
+    pub closed: Option<Seen>,
+    /// The highest sequence of any sound header, 0 without one.
+    pub last_sequence: u64,
+    pub outcomes: Outcomes,
+}
+
+/// One extent's scan.
+pub struct Scan<'a> {
+    device: &'a dyn ZonedDevice,
+    layout: Layout,
+    zones: &'a [Zone],
+    extent: ExtentId,
+    /// Present for sure or in doubt: headers followed by the next record, or checked already.
+    found: Vec<(Seen, Checked)>,
+    /// Sound headers whose payload is not whole.
+    broken: Vec<Seen>,
+    last_sequence: u64,
+    closed: bool,
+    outcomes: Outcomes,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Checked {
+    Yes,
+    No,
+}
+
+/// Bytes of a zone that may hold records: up to the write pointer where that means something.
+pub fn readable_bytes(zone: &Zone, layout: &Layout) -> u64 {
+    match zone.condition {
+        ZoneCondition::Empty | ZoneCondition::Offline => 0,
+        ZoneCondition::Full | ZoneCondition::ReadOnly | ZoneCondition::NotWritePointer => layout.zone_used_bytes,
+        ZoneCondition::ImplicitOpen | ZoneCondition::ExplicitOpen | ZoneCondition::Closed => {
+            align_down(zone.write_pointer_bytes.min(layout.zone_used_bytes))
+        }
+    }
+}
+
+impl<'a> Scan<'a> {
+    /// `zones` are the report's lines for the zones of the extent's slot, in order.
+    pub fn new(device: &'a dyn ZonedDevice, layout: Layout, zones: &'a [Zone], extent: ExtentId) -> Self {
+        Self {
+            device,
+            layout,
+            zones,
+            extent,
+            found: Vec::new(),
+            broken: Vec::new(),
+            last_sequence: 0,
+            closed: false,
+            outcomes: Outcomes::default(),
+        }
+    }
+
+    /// Scans everything below the write pointers.
+    pub async fn run(mut self) -> Result<Scanned, ScanError> {
+        for index in 0..self.zones.len() {
+            if !self.closed {
+                self.scan_zone(index).await?;
+            }
+        }
+        self.judge().await
+    }
+
+    async fn scan_zone(&mut self, index: usize) -> Result<(), ScanError> {
+        let Some(zone) = self.zones.get(index) else { return Ok(()) };
+        let limit_bytes = readable_bytes(zone, &self.layout);
+        let pointer_counts = limit_bytes > 0 && limit_bytes < self.layout.zone_used_bytes;
+        if pointer_counts && !zone.write_pointer_bytes.is_multiple_of(UNIT) {
+            self.outcomes.unaligned += 1;
+        }
+        let mut scan = ZoneScan::new(self.device, zone.id, limit_bytes);
+        let mut offset_bytes = if index == 0 { SECTOR_BYTES as u64 } else { 0 };
+        let mut in_run = false;
+        loop {
+            let record = match scan.unit(offset_bytes).await? {
+                None => break,
+                Some(Unit::Unreadable) => {
+                    self.outcomes.unreadable += 1;
+                    None
+                }
+                Some(Unit::Bytes(bytes)) => self.expected(bytes, offset_bytes, in_run)?,
+            };
+            let Some(record) = record else {
+                in_run = true;
+                offset_bytes += UNIT;
+                continue;
+            };
+            self.last_sequence = record.sequence;
+            let seen = Seen { spot: Spot { zone: index as u32, offset_bytes }, record };
+            let checked = self.check_found(&mut scan, index, &seen).await?;
+            let Some(checked) = checked else {
+                // The next writer may have gone on inside what this header claims.
+                self.broken.push(seen);
+                in_run = true;
+                offset_bytes += UNIT;
+                continue;
+            };
+            in_run = false;
+            offset_bytes += record.bytes();
+            self.found.push((seen, checked));
+            if record.kind == RecordKind::Close {
+                self.closed = true;
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The record whose header these bytes are, if they are one that may stand here; counts what they are otherwise.
+    fn expected(&mut self, bytes: &[u8], offset_bytes: u64, in_run: bool) -> Result<Option<Record>, ScanError> {
+        match Record::decode(bytes) {
+            Ok(record)
+                if record.extent == self.extent
+                    && record.sequence > self.last_sequence
+                    && offset_bytes + record.bytes() <= self.layout.zone_used_bytes =>
+            {
+                return Ok(Some(record));
+            }
+            Err(FormatError::Newer(version)) => return Err(ScanError::Newer(version)),
+            _ => {}
+        }
+        if !in_run {
+            if bytes.starts_with(&RECORD_MAGIC) {
+                self.outcomes.torn_header += 1;
+            } else if bytes.iter().all(|byte| *byte == 0) {
+                self.outcomes.hole += 1;
+            } else {
+                self.outcomes.stray += 1;
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether a record is followed by the next one (not checked) or has a whole payload (checked); `None`: neither.
+    async fn check_found(
+        &mut self,
+        scan: &mut ZoneScan<'_>,
+        index: usize,
+        seen: &Seen,
+    ) -> Result<Option<Checked>, ScanError> {
+        let end_bytes = seen.spot.offset_bytes + seen.record.bytes();
+        let next = seen.record.sequence.saturating_add(1);
+        let mut follower = scan.header(end_bytes, self.extent).await?;
+        if follower.is_none()
+            && let Some(zone) = self.zones.get(index + 1)
+        {
+            let limit_bytes = readable_bytes(zone, &self.layout).min(UNIT);
+            follower = ZoneScan::new(self.device, zone.id, limit_bytes).header(0, self.extent).await?;
+        }
+        if seen.record.kind != RecordKind::Close && follower.is_some_and(|record| record.sequence == next) {
+            return Ok(Some(Checked::No));
+        }
+        self.outcomes.checked += 1;
+        Ok(scan.is_whole(seen.spot.offset_bytes, &seen.record).await?.then_some(Checked::Yes))
+    }
+
+    /// Checks what no later header calls durable, and tells torn tails from damage.
+    async fn judge(mut self) -> Result<Scanned, ScanError> {
+        let doubts = Doubts::of(self.found.iter().map(|(seen, _)| seen).chain(&self.broken).map(|seen| &seen.record));
+        let mut scanned = Scanned { last_sequence: self.last_sequence, ..Scanned::default() };
+        for (seen, checked) in std::mem::take(&mut self.found) {
+            if checked == Checked::No && doubts.cover(seen.record.sequence, seen.record.sequence) {
+                self.outcomes.checked += 1;
+                let Some(zone) = self.zones.get(seen.spot.zone as usize) else { continue };
+                let scan = ZoneScan::new(self.device, zone.id, readable_bytes(zone, &self.layout));
+                if !scan.is_whole(seen.spot.offset_bytes, &seen.record).await? {
+                    self.broken.push(seen);
+                    continue;
+                }
+            }
+            match seen.record.kind {
+                RecordKind::Close => scanned.closed = Some(seen),
+                RecordKind::Block | RecordKind::Fragment => {
+                    self.outcomes.whole += 1;
+                    scanned.whole.push(seen);
+                }
+            }
+        }
+        for seen in self.broken {
+            if doubts.cover(seen.record.sequence, seen.record.sequence) {
+                self.outcomes.torn_payload += 1;
+            } else {
+                self.outcomes.damaged += 1;
+                scanned.damaged.push(seen);
+            }
+        }
+        scanned.damaged.sort_by_key(|seen| seen.record.sequence);
+        self.outcomes.missing = missing_runs(&scanned, &doubts);
+        scanned.outcomes = self.outcomes;
+        Ok(scanned)
+    }
+}
+
+/// Runs of sequence numbers without a record that were durable once.
+fn missing_runs(scanned: &Scanned, doubts: &Doubts) -> u64 {
+    let mut present: BTreeSet<u64> =
+        scanned.whole.iter().chain(&scanned.damaged).map(|seen| seen.record.sequence).collect();
+    if let Some(seen) = &scanned.closed {
+        present.insert(seen.record.sequence);
+    }
+    let mut runs = 0;
+    let mut next = 1;
+    for sequence in present {
+        if sequence > next && !doubts.cover(next, sequence - 1) {
+            runs += 1;
+        }
+        next = sequence.saturating_add(1);
+    }
+    runs
+}
+
+/// The sequences in doubt: behind the last one known durable and before the next writer's first.
+struct Doubts {
+    /// (highest durable, first of the next life), in order.
+    spans: Vec<(u64, u64)>,
+}
+
+impl Doubts {
+    fn of<'a>(records: impl Iterator<Item = &'a Record> + Clone) -> Self {
+        let mut lives: BTreeSet<u64> = records.clone().map(|record| record.life_sequence).collect();
+        lives.insert(u64::MAX);
+        let mut by_sequence: Vec<&Record> = records.collect();
+        by_sequence.sort_by_key(|record| record.sequence);
+        let mut durable = 0;
+        let mut behind = by_sequence.into_iter().peekable();
+        let spans = lives
+            .into_iter()
+            .map(|life| {
+                while let Some(record) = behind.next_if(|record| record.sequence < life) {
+                    durable = durable.max(record.durable_sequence);
+                }
+                (durable, life)
+            })
+            .collect();
+        Self { spans }
+    }
+
+    /// Whether every sequence of `first..=last` is in doubt.
+    fn cover(&self, first: u64, last: u64) -> bool {
+        let mut next = first;
+        for &(durable, life) in &self.spans {
+            if next <= last && durable < next && next < life {
+                next = life;
+            }
+        }
+        next > last
+    }
+}

@@ -1,0 +1,166 @@
+//! The toc of one extent: (hash, put id) -> place, in 16 bytes per record.
+//!
+//! A key is kept as a 64-bit fingerprint, so a lookup yields candidates; which of them is meant is proven by the
+//! record's header on disk. A fingerprint collision costs a read, never a wrong answer.
+
+use std::collections::BTreeMap;
+
+use shingle_proto::ids::{BlockHash, PutId};
+use shingle_proto::limits::RECORD_ALIGN_BYTES;
+
+/// Where a record lies: in 4 KiB units within its extent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub offset_units: u32,
+    pub units: u32,
+}
+
+impl Place {
+    /// The place of a record; both numbers are whole units by construction of the format.
+    pub fn new(offset_bytes: u64, bytes: u64) -> Self {
+        let unit = u64::from(RECORD_ALIGN_BYTES);
+        assert!(offset_bytes.is_multiple_of(unit) && bytes.is_multiple_of(unit), "records are whole 4 KiB units");
+        let units = |bytes: u64| u32::try_from(bytes / unit).unwrap_or(u32::MAX);
+        Self { offset_units: units(offset_bytes), units: units(bytes) }
+    }
+
+    pub fn offset_bytes(self) -> u64 {
+        u64::from(self.offset_units) * u64::from(RECORD_ALIGN_BYTES)
+    }
+
+    pub fn bytes(self) -> u64 {
+        u64::from(self.units) * u64::from(RECORD_ALIGN_BYTES)
+    }
+}
+
+/// One record of a closed extent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Entry {
+    fingerprint: u64,
+    place: Place,
+}
+
+const _: () = assert!(size_of::<Entry>() == 16);
+
+enum Shape {
+    /// Grows; ordered by fingerprint, then offset.
+    Open(BTreeMap<(u64, u32), u32>),
+    /// Never changes again; ordered alike.
+    Closed(Box<[Entry]>),
+}
+
+/// The map of one extent.
+pub struct Toc {
+    shape: Shape,
+}
+
+/// Hash and put id are both uniformly random, so mixing them is all a fingerprint needs.
+fn fingerprint(hash: &BlockHash, put_id: PutId) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = hash.0;
+    u64::from_le_bytes([a, b, c, d, e, f, g, h]) ^ put_id.0.rotate_left(32)
+}
+
+impl Toc {
+    pub fn new() -> Self {
+        Self { shape: Shape::Open(BTreeMap::new()) }
+    }
+
+    /// Adds a record of an open extent.
+    pub fn insert(&mut self, hash: &BlockHash, put_id: PutId, place: Place) {
+        match &mut self.shape {
+            Shape::Open(map) => drop(map.insert((fingerprint(hash, put_id), place.offset_units), place.units)),
+            Shape::Closed(_) => panic!("an extent never changes after it is closed"),
+        }
+    }
+
+    /// Where the record may lie, the latest first.
+    pub fn candidates(&self, hash: &BlockHash, put_id: PutId) -> Vec<Place> {
+        let wanted = fingerprint(hash, put_id);
+        match &self.shape {
+            Shape::Open(map) => map
+                .range((wanted, 0)..=(wanted, u32::MAX))
+                .rev()
+                .map(|(&(_, offset_units), &units)| Place { offset_units, units })
+                .collect(),
+            Shape::Closed(entries) => {
+                let first = entries.partition_point(|entry| entry.fingerprint < wanted);
+                let same = entries.iter().skip(first).take_while(|entry| entry.fingerprint == wanted);
+                let mut places: Vec<Place> = same.map(|entry| entry.place).collect();
+                places.reverse();
+                places
+            }
+        }
+    }
+
+    /// Shrinks to 16 bytes per record; nothing can be added any more.
+    pub fn close(&mut self) {
+        if let Shape::Open(map) = &mut self.shape {
+            let entries = std::mem::take(map)
+                .into_iter()
+                .map(|((fingerprint, offset_units), units)| Entry { fingerprint, place: Place { offset_units, units } })
+                .collect();
+            self.shape = Shape::Closed(entries);
+        }
+    }
+
+    /// Records in it.
+    pub fn len(&self) -> usize {
+        match &self.shape {
+            Shape::Open(map) => map.len(),
+            Shape::Closed(entries) => entries.len(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Default for Toc {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(number: u64) -> (BlockHash, PutId) {
+        let mut hash = [7; 32];
+        hash[..8].copy_from_slice(&number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
+        (BlockHash(hash), PutId(number))
+    }
+
+    #[test]
+    fn every_record_is_found_open_and_closed() {
+        let mut toc = Toc::new();
+        for number in 0..1000 {
+            let (hash, put_id) = key(number);
+            toc.insert(&hash, put_id, Place::new(number * 8192, 8192));
+        }
+        for closed in [false, true] {
+            if closed {
+                toc.close();
+            }
+            assert_eq!(toc.len(), 1000);
+            for number in 0..1000 {
+                let (hash, put_id) = key(number);
+                assert_eq!(toc.candidates(&hash, put_id), [Place::new(number * 8192, 8192)]);
+            }
+            assert!(toc.candidates(&BlockHash([1; 32]), PutId(5)).is_empty());
+        }
+    }
+
+    #[test]
+    fn colliding_fingerprints_yield_every_candidate() {
+        let (hash, put_id) = key(3);
+        let mut other = hash;
+        other.0[31] ^= 1;
+        let mut toc = Toc::new();
+        toc.insert(&hash, put_id, Place::new(4096, 4096));
+        toc.insert(&other, put_id, Place::new(8192, 4096));
+        toc.close();
+        assert_eq!(toc.candidates(&hash, put_id), [Place::new(8192, 4096), Place::new(4096, 4096)]);
+    }
+}
