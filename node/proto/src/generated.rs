@@ -3500,7 +3500,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct ErrorReplyT {
             pub code: ErrorCode,
@@ -3624,7 +3623,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct DoneT {}
         impl Default for DoneT {
@@ -3854,7 +3852,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct CreateExtentT {
             pub osd: u64,
@@ -4010,7 +4007,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct ExtentCreatedT {
             pub payload_bytes: u64,
@@ -4236,7 +4232,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct AppendT {
             pub extent: Id128T,
@@ -4421,7 +4416,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct AppendedT {
             pub offset_bytes: u64,
@@ -4615,7 +4609,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct ReadBlockT {
             pub extent: Id128T,
@@ -4764,7 +4757,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct BlockReadT {
             pub plain_bytes: u32,
@@ -4904,7 +4896,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct CloseExtentT {
             pub extent: Id128T,
@@ -5067,7 +5058,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct ExtentClosedT {
             pub records: u32,
@@ -5184,7 +5174,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct HostStatusT {}
         impl Default for HostStatusT {
@@ -5385,7 +5374,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct HostStatusReplyT {
             pub host: u32,
@@ -5710,7 +5698,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct ExtentReportT {
             pub extent: Id128T,
@@ -6384,7 +6371,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct OsdReportT {
             pub osd: u64,
@@ -6739,7 +6725,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct FindingT {
             pub kind: FindingKind,
@@ -7039,7 +7024,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct HeartbeatT {
             pub host: u32,
@@ -7210,7 +7194,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct HeartbeatReplyT {
             pub cell: Id128T,
@@ -7423,7 +7406,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct MemberT {
             pub osd: u64,
@@ -7732,7 +7714,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct VolumeT {
             pub id: u64,
@@ -7873,7 +7854,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct GetVolumesT {}
         impl Default for GetVolumesT {
@@ -8065,7 +8045,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct VolumesT {
             pub version: u64,
@@ -8273,7 +8252,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct ReportSuspectT {
             pub osd: u64,
@@ -8438,7 +8416,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct ReportFindingT {
             pub finding: alloc::boxed::Box<FindingT>,
@@ -8610,7 +8587,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct S3BucketT {
             pub name: alloc::string::String,
@@ -8762,7 +8738,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct CreateS3BucketT {
             pub name: alloc::string::String,
@@ -8911,7 +8886,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct DeleteS3BucketT {
             pub name: alloc::string::String,
@@ -9060,7 +9034,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct HeadS3BucketT {
             pub name: alloc::string::String,
@@ -9171,7 +9144,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct ListS3BucketsT {}
         impl Default for ListS3BucketsT {
@@ -9326,7 +9298,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct S3BucketsT {
             pub buckets: alloc::vec::Vec<S3BucketT>,
@@ -9507,7 +9478,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct OpenIntentT {
             pub s3_bucket: alloc::string::String,
@@ -9708,7 +9678,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct IntentOpenedT {
             pub manifest: Id128T,
@@ -9890,7 +9859,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct RenewIntentT {
             pub manifest: Id128T,
@@ -10068,7 +10036,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct AbortIntentT {
             pub manifest: Id128T,
@@ -10266,7 +10233,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct BlockNameT {
             pub offset_bytes: u64,
@@ -10496,7 +10462,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct ClaimBlocksT {
             pub manifest: Id128T,
@@ -10668,7 +10633,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct BlocksClaimedT {
             pub known: alloc::vec::Vec<bool>,
@@ -11015,7 +10979,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct BlockRowT {
             pub hash: Hash256T,
@@ -11225,7 +11188,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct NewBlockT {
             pub offset_bytes: u64,
@@ -11447,7 +11409,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct CommitBlocksT {
             pub manifest: Id128T,
@@ -11620,7 +11581,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct BlocksCommittedT {
             pub inserted: alloc::vec::Vec<bool>,
@@ -11892,7 +11852,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct CopyBlocksT {
             pub source: Id128T,
@@ -12053,7 +12012,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct BlocksCopiedT {
             pub copied_bytes: u64,
@@ -12230,7 +12188,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct UserMetadataT {
             pub name: alloc::string::String,
@@ -12694,7 +12651,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct ObjectHeadersT {
             pub content_type: Option<alloc::string::String>,
@@ -12931,7 +12887,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct PreconditionT {
             pub if_match: Option<alloc::string::String>,
@@ -13274,7 +13229,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct ObjectRowT {
             pub key: alloc::string::String,
@@ -13717,7 +13671,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct FinishObjectT {
             pub s3_bucket: alloc::string::String,
@@ -13919,7 +13872,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct ObjectFinishedT {
             pub row: alloc::boxed::Box<ObjectRowT>,
@@ -14099,7 +14051,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct HeadObjectT {
             pub s3_bucket: alloc::string::String,
@@ -14257,7 +14208,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct ObjectHeadT {
             pub row: alloc::boxed::Box<ObjectRowT>,
@@ -14484,7 +14434,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct DeleteObjectT {
             pub s3_bucket: alloc::string::String,
@@ -14796,7 +14745,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct ListObjectsT {
             pub s3_bucket: alloc::string::String,
@@ -15079,7 +15027,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct ObjectListT {
             pub objects: alloc::vec::Vec<ObjectRowT>,
@@ -15315,7 +15262,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct PlanReadT {
             pub manifest: Id128T,
@@ -15532,7 +15478,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct PlannedBlockT {
             pub offset_bytes: u64,
@@ -15777,7 +15722,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct ReadPlanT {
             pub blocks: alloc::vec::Vec<PlannedBlockT>,
@@ -15990,7 +15934,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct ListBlocksT {
             pub manifest: Id128T,
@@ -16211,7 +16154,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct BlockListT {
             pub blocks: alloc::vec::Vec<BlockNameT>,
@@ -16452,7 +16394,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct CreateUploadT {
             pub s3_bucket: alloc::string::String,
@@ -16616,7 +16557,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct UploadCreatedT {
             pub upload: Id128T,
@@ -16877,7 +16817,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct PartRowT {
             pub number: u32,
@@ -17173,7 +17112,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct FinishPartT {
             pub s3_bucket: alloc::string::String,
@@ -17453,7 +17391,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct ListPartsT {
             pub s3_bucket: alloc::string::String,
@@ -17700,7 +17637,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct PartsT {
             pub parts: alloc::vec::Vec<PartRowT>,
@@ -17914,7 +17850,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct UploadRowT {
             pub key: alloc::string::String,
@@ -18224,7 +18159,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct ListUploadsT {
             pub s3_bucket: alloc::string::String,
@@ -18433,7 +18367,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct UploadsT {
             pub uploads: alloc::vec::Vec<UploadRowT>,
@@ -18654,7 +18587,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct AbortUploadT {
             pub s3_bucket: alloc::string::String,
@@ -18838,7 +18770,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct PartNameT {
             pub number: u32,
@@ -19180,7 +19111,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct CompleteUploadT {
             pub s3_bucket: alloc::string::String,
@@ -19327,7 +19257,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct GetStatusT {}
         impl Default for GetStatusT {
@@ -19567,7 +19496,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct HostReportT {
             pub host: u32,
@@ -20227,7 +20155,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct CellStatusT {
             pub cell: Id128T,
@@ -21505,7 +21432,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct RequestT {
             pub body: RequestBodyT,
@@ -22406,7 +22332,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct ResponseT {
             pub body: ResponseBodyT,
@@ -22648,7 +22573,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct HelloT {
             pub versions_min: u16,
@@ -22871,7 +22795,6 @@ pub mod shingle {
                 ds.finish()
             }
         }
-        #[non_exhaustive]
         #[derive(Debug, Clone, PartialEq)]
         pub struct HelloReplyT {
             pub version: u16,
