@@ -184,6 +184,27 @@ pub const INTENT_LEASE_MS: u64 = 60_000;
 pub const HEARTBEAT_INTERVAL_MS: u64 = 500;
 /// A host that misses this many heartbeats gets no new writes until it is heard again.
 pub const HOST_SUSPECT_MS: u64 = 5_000;
+/// A suspect OSD gets new writes again after good heartbeats for this long; longer, up to the second number, when it was
+/// suspect before within the third.
+pub const SUSPECT_QUARANTINE_MS: u64 = 2_000;
+pub const SUSPECT_QUARANTINE_MAX_MS: u64 = 16_000;
+pub const SUSPECT_MEMORY_MS: u64 = 60_000;
+/// Hosts and OSDs of a cell: 50 PB raw is 2,500 disks of 20 TB.
+pub const HOSTS_MAX: usize = 1_000;
+pub const OSDS_MAX: usize = 10_000;
+/// Extents of open volumes on one OSD: open streams cost seeks and open zones.
+pub const OSD_OPEN_EXTENTS_MAX: usize = 8;
+/// A volume with less room in a member is closed: it may not fit two more records of the largest size.
+pub const VOLUME_FREE_BYTES_MIN: u64 = 2 * (SEALED_BYTES_MAX as u64 + 2 * RECORD_ALIGN_BYTES as u64);
+/// How often the master looks at the cell when nothing wakes it, and how long it waits before it tries again what failed.
+pub const MASTER_STEP_MS: u64 = 250;
+pub const MASTER_RETRY_MS: u64 = 2_000;
+/// A host's answer to the master: creating or closing an extent.
+pub const EXTENT_ORDER_DEADLINE_MS: u64 = 5_000;
+/// Recent findings kept for the cell's status.
+pub const FINDINGS_KEPT_MAX: usize = 256;
+/// Extents listed one by one in the cell's status; a larger cell's status has their sums only.
+pub const STATUS_EXTENTS_MAX: usize = 10_000;
 
 /// Blocks claimed, committed or copied in one transaction of the catalog: about 70 KB of writes at most.
 pub const BLOCKS_PER_TRANSACTION_MAX: usize = 256;
@@ -227,6 +248,7 @@ const _: () = assert!(STORE_CONFLICT_KEYS_MAX > TRANSACTION_BYTES_MAX / 8);
 const _: () = assert!(INTENT_LEASE_MS > PUT_VOLUMES_MAX as u64 * PUT_DEADLINE_MS);
 const _: () = assert!(COPY_BUDGET_BYTES >= 2 * SEALED_BYTES_MAX as u64);
 const _: () = assert!(READ_PATIENCE_MS < READ_DEADLINE_MS && HEDGE_DELAY_DEFAULT_MS < READ_PATIENCE_MS);
+const _: () = assert!(EXTENT_BYTES_DEFAULT > 8 * VOLUME_FREE_BYTES_MIN);
 const _: () = assert!(HOST_SUSPECT_MS >= 4 * HEARTBEAT_INTERVAL_MS);
 const _: () = assert!(BLOCKS_PER_REQUEST_MAX.is_multiple_of(BLOCKS_PER_TRANSACTION_MAX));
 const _: () = assert!(BLOCKS_PER_TRANSACTION_MAX * (WRAPPED_KEY_BYTES_MAX + 256) < TRANSACTION_BYTES_MAX);
