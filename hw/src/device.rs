@@ -49,3 +49,18 @@ pub trait ZonedDevice {
     /// A buffer this device can transfer from and to; `bytes` is rounded up to whole sectors.
     fn alloc_buffer(&self, bytes: usize) -> Buffer;
 }
+
+/// The length of a transfer of `bytes` of a buffer, when they lie inside it and start at a whole sector of it.
+pub(crate) fn transfer_length(
+    buffer_bytes: usize,
+    bytes: &Range<usize>,
+    sector_bytes: u32,
+) -> Result<u64, DeviceError> {
+    let length = bytes.end.saturating_sub(bytes.start) as u64;
+    let aligned = (bytes.start as u64).is_multiple_of(u64::from(sector_bytes));
+    if aligned && bytes.start <= bytes.end && bytes.end <= buffer_bytes {
+        Ok(length)
+    } else {
+        Err(DeviceError::InvalidField { offset_bytes: bytes.start as u64, length_bytes: length })
+    }
+}

@@ -5,8 +5,10 @@
 pub mod backend;
 pub mod buffer;
 pub mod device;
+mod draw;
 pub mod error;
 pub mod faulty;
 pub mod geometry;
 pub mod ring;
 pub mod zone;
+pub mod zone_state;

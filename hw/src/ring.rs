@@ -1,1 +1,297 @@
-//! x
+//! One thread's io_uring: commands go to the kernel when they are made, completions come back through `poll`.
+//!
+//! Invariants: the memory and the file of a command live until the kernel is done with it, whatever happens to its
+//! future; never more commands are with the kernel than the ring has entries (the others wait in order); an executor
+//! that awaits `event_fd` and then calls `poll` misses nothing.
+//! This file uses `unsafe` to hand commands to the kernel.
+
+mod command;
+mod task;
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::fs::File;
+use std::future::Future;
+use std::io;
+use std::ops::Range;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+
+use io_uring::IoUring;
+use rustix::event::EventfdFlags;
+
+use crate::buffer::Buffer;
+use command::{Progress, Slot};
+use task::Tasks;
+
+pub use command::{Operation, RingTransfer};
+pub use task::Task;
+
+/// A thread's ring. It is made, used and dropped by one thread.
+pub struct Ring {
+    state: RefCell<State>,
+    tasks: Tasks,
+    event: Arc<OwnedFd>,
+}
+
+struct State {
+    uring: IoUring,
+    /// Commands by key; the key is the kernel's user data.
+    slots: Vec<Option<Slot>>,
+    free: Vec<usize>,
+    /// Commands that found the ring full, in order.
+    waiting: VecDeque<usize>,
+    /// Commands with the kernel, or about to be.
+    in_flight: usize,
+    entries: usize,
+    /// Completions of the poll in progress; kept for its memory.
+    reaped: Vec<(u64, i32)>,
+}
+
+impl Ring {
+    /// A ring with at most `entries` commands with the kernel at once (rounded up to a power of two). The error is the
+    /// kernel's: ENOSYS or EPERM where io_uring is missing or forbidden.
+    pub fn new(entries: u32) -> io::Result<Rc<Self>> {
+        let uring = IoUring::builder().setup_clamp().build(entries)?;
+        let event = Arc::new(rustix::event::eventfd(0, EventfdFlags::CLOEXEC)?);
+        uring.submitter().register_eventfd(event.as_raw_fd())?;
+        let entries = uring.params().sq_entries() as usize;
+        let state = State {
+            uring,
+            slots: Vec::new(),
+            free: Vec::new(),
+            waiting: VecDeque::new(),
+            in_flight: 0,
+            entries,
+            reaped: Vec::new(),
+        };
+        Ok(Rc::new(Self { state: RefCell::new(state), tasks: Tasks::new(Arc::clone(&event)), event }))
+    }
+
+    /// Readable when `poll` has something to do. It is in blocking mode, and reading it is the executor's business.
+    pub fn event_fd(&self) -> BorrowedFd<'_> {
+        self.event.as_fd()
+    }
+
+    /// Commands that are with the kernel or wait for room.
+    pub fn pending(&self) -> usize {
+        let state = self.state.borrow();
+        state.in_flight + state.waiting.len()
+    }
+
+    /// Takes the completions at hand, wakes who waits for them, hands waiting commands to the kernel. Returns the
+    /// number of completions. Never blocks.
+    pub fn poll(&self) -> usize {
+        let mut completions = 0;
+        loop {
+            let reaped = self.reap();
+            let ran = self.tasks.run();
+            completions += reaped;
+            if reaped == 0 && ran == 0 {
+                return completions;
+            }
+        }
+    }
+
+    /// Blocks until at least one command is done, then polls. At once when none is pending.
+    pub fn wait(&self) -> usize {
+        {
+            let mut state = self.state.borrow_mut();
+            state.promote();
+            if state.in_flight > 0 {
+                match state.uring.submit_and_wait(1) {
+                    Ok(_) => {}
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => tracing::error!(%error, "waiting for the ring failed"),
+                }
+            }
+        }
+        self.poll()
+    }
+
+    /// Reads into `bytes` of the buffer. The count falls short of the range only at the file's end.
+    pub fn read_at(self: &Rc<Self>, file: &Rc<File>, offset: u64, buffer: Buffer, bytes: Range<usize>) -> RingTransfer {
+        RingTransfer::new(self, self.start(Slot::read(file, offset, buffer, bytes)))
+    }
+
+    /// Writes `bytes` of the buffer, all of them or it is an error.
+    pub fn write_at(
+        self: &Rc<Self>,
+        file: &Rc<File>,
+        offset: u64,
+        buffer: Buffer,
+        bytes: Range<usize>,
+    ) -> RingTransfer {
+        RingTransfer::new(self, self.start(Slot::write(file, offset, buffer, bytes)))
+    }
+
+    /// `fdatasync`: what had been written before is durable.
+    pub fn sync_data(self: &Rc<Self>, file: &Rc<File>) -> Operation {
+        Operation::new(self, self.start(Slot::sync_data(file)))
+    }
+
+    /// Turns `bytes` of the file into a hole; its length stays.
+    pub fn punch_hole(self: &Rc<Self>, file: &Rc<File>, bytes: Range<u64>) -> Operation {
+        Operation::new(self, self.start(Slot::punch_hole(file, bytes)))
+    }
+
+    /// Runs a future to its end inside `poll`, whether or not anybody waits for the task. It is polled once before this
+    /// returns.
+    pub fn spawn<T: 'static>(&self, future: impl Future<Output = T> + 'static) -> Task<T> {
+        self.tasks.spawn(future)
+    }
+
+    fn start(&self, slot: Slot) -> usize {
+        let mut state = self.state.borrow_mut();
+        let key = state.insert(slot);
+        state.waiting.push_back(key);
+        if let Err(error) = state.push_waiting() {
+            // Nothing is lost, the entry is in the queue: the next poll hands it over.
+            tracing::warn!(%error, "the kernel takes no commands for now");
+            task::signal(&self.event);
+        }
+        key
+    }
+
+    /// Takes completions, settles or continues their commands, wakes.
+    fn reap(&self) -> usize {
+        let mut wakers: Vec<Waker> = Vec::new();
+        let mut ended: Vec<Slot> = Vec::new();
+        let count = {
+            let mut state = self.state.borrow_mut();
+            let mut reaped = std::mem::take(&mut state.reaped);
+            reaped.extend(state.uring.completion().map(|entry| (entry.user_data(), entry.result())));
+            for (key, result) in &reaped {
+                state.complete(*key as usize, *result, &mut wakers, &mut ended);
+            }
+            let count = reaped.len();
+            reaped.clear();
+            state.reaped = reaped;
+            if let Err(error) = state.push_waiting() {
+                tracing::warn!(%error, "the kernel takes no commands for now");
+                task::signal(&self.event);
+            }
+            count
+        };
+        // Outside the borrow: dropped buffers and woken tasks may come back to this ring.
+        drop(ended);
+        wakers.into_iter().for_each(Waker::wake);
+        count
+    }
+}
+
+impl State {
+    fn insert(&mut self, slot: Slot) -> usize {
+        match self.free.pop() {
+            Some(key) => {
+                self.slots[key] = Some(slot);
+                key
+            }
+            None => {
+                self.slots.push(Some(slot));
+                self.slots.len() - 1
+            }
+        }
+    }
+
+    fn remove(&mut self, key: usize) -> Option<Slot> {
+        let slot = self.slots.get_mut(key)?.take();
+        if slot.is_some() {
+            self.free.push(key);
+        }
+        slot
+    }
+
+    fn complete(&mut self, key: usize, result: i32, wakers: &mut Vec<Waker>, ended: &mut Vec<Slot>) {
+        self.in_flight -= 1;
+        let Some(slot) = self.slots.get_mut(key).and_then(Option::as_mut) else {
+            panic!("a completion belongs to a command: its memory is kept until then");
+        };
+        match slot.advance(result) {
+            Progress::Again => self.waiting.push_back(key),
+            Progress::Done => {
+                wakers.extend(slot.take_waker());
+                if slot.is_abandoned() {
+                    ended.extend(self.remove(key));
+                }
+            }
+        }
+    }
+
+    /// Moves waiting commands into the submission queue while the bound allows.
+    fn promote(&mut self) -> usize {
+        let mut moved = 0;
+        while self.in_flight < self.entries {
+            let Some(key) = self.waiting.front().copied() else { break };
+            let Some(slot) = self.slots.get_mut(key).and_then(Option::as_mut) else {
+                panic!("a waiting command keeps its slot");
+            };
+            let entry = slot.entry().user_data(key as u64);
+            // SAFETY: the slot owns the buffer and the file that the entry names, and keeps them until its completion
+            // is reaped; `Drop` waits for completions before it frees slots.
+            if unsafe { self.uring.submission().push(&entry) }.is_err() {
+                break;
+            }
+            self.waiting.pop_front();
+            self.in_flight += 1;
+            moved += 1;
+        }
+        moved
+    }
+
+    fn push_waiting(&mut self) -> io::Result<()> {
+        let moved = self.promote();
+        if moved == 0 && self.uring.submission().is_empty() {
+            return Ok(());
+        }
+        loop {
+            match self.uring.submit() {
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        // Abandoned commands: the kernel may still touch their buffers.
+        while self.pending() > 0 {
+            self.wait();
+        }
+    }
+}
+
+/// Runs a future to its end on this thread, with nothing but the ring to wait for: for tests, tools and benches. The
+/// future may also be woken by another thread, but is looked at only between completions while commands are pending.
+pub fn block_on<F: Future>(ring: &Rc<Ring>, future: F) -> F::Output {
+    struct Unpark(std::thread::Thread, std::sync::atomic::AtomicBool);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.1.store(true, std::sync::atomic::Ordering::Release);
+            self.0.unpark();
+        }
+    }
+    let unpark = Arc::new(Unpark(std::thread::current(), std::sync::atomic::AtomicBool::new(true)));
+    let waker = Waker::from(Arc::clone(&unpark));
+    let mut future = pin!(future);
+    loop {
+        if unpark.1.swap(false, std::sync::atomic::Ordering::Acquire)
+            && let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker))
+        {
+            return output;
+        }
+        if ring.poll() > 0 || unpark.1.load(std::sync::atomic::Ordering::Acquire) {
+            continue;
+        }
+        if ring.pending() > 0 {
+            ring.wait();
+        } else {
+            std::thread::park();
+        }
+    }
+}

@@ -1,1 +1,3 @@
-//! x
+//! The back ends: one device trait, several media. All pass the same conformance tests.
+
+pub mod memory;
