@@ -4,11 +4,17 @@
 //! on glommio and in simulation. Every request gets exactly one response, cancelled or not: what a request took of a
 //! connection (a place, credit) comes back with it. A peer that breaks the protocol loses its connection, no more.
 
+mod budget;
 mod call;
 mod error;
+mod farewell;
+mod incoming;
+mod link;
+mod outbox;
 mod peers;
 mod serve;
 mod service;
+mod session;
 
 pub use call::{CallMeta, Reply};
 pub use error::{ProtocolError, RpcError};
