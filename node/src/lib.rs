@@ -3,3 +3,5 @@
 //! Everything here runs on the thread of one shard; a disk has exactly one owner (invariant 5).
 
 pub mod extent;
+pub mod metrics;
+pub mod osd;

@@ -3,8 +3,8 @@
 //! A label that decodes has a checksum over its whole sector, a known version, and a division that follows from the
 //! geometry it states.
 
-use shingle_hw::geometry::Geometry;
 use shingle_codec::checksum::crc32c;
+use shingle_hw::geometry::Geometry;
 use shingle_proto::ids::{CellId, OsdId};
 use shingle_proto::limits::JOURNAL_ZONES;
 use zerocopy::little_endian::{U16, U32, U64, U128};
@@ -73,14 +73,7 @@ pub fn label_serial(serial: &str) -> [u8; LABEL_SERIAL_BYTES] {
 
 impl Label {
     /// A new label for a device.
-    pub fn new(
-        cell: CellId,
-        osd: OsdId,
-        created_ms: u64,
-        serial: &str,
-        geometry: &Geometry,
-        layout: Layout,
-    ) -> Self {
+    pub fn new(cell: CellId, osd: OsdId, created_ms: u64, serial: &str, geometry: &Geometry, layout: Layout) -> Self {
         Self {
             cell,
             osd,

@@ -16,7 +16,9 @@ pub const JOURNAL_FIRST_ZONE: u32 = 1;
 
 /// A disk this small or this shaped holds no extent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{zones} zones of {zone_capacity_bytes} bytes, {conventional_zones} of them conventional, leave no zone for an extent")]
+#[error(
+    "{zones} zones of {zone_capacity_bytes} bytes, {conventional_zones} of them conventional, leave no zone for an extent"
+)]
 pub struct NoRoom {
     pub zones: u32,
     pub zone_capacity_bytes: u64,

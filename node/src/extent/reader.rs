@@ -127,8 +127,6 @@ impl<'a> ZoneScan<'a> {
     }
 
     fn holds(&self, offset_bytes: u64) -> bool {
-        self.window
-            .as_ref()
-            .is_some_and(|(start, bytes, _)| (*start..start + *bytes as u64).contains(&offset_bytes))
+        self.window.as_ref().is_some_and(|(start, bytes, _)| (*start..start + *bytes as u64).contains(&offset_bytes))
     }
 }

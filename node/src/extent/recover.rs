@@ -94,10 +94,8 @@ pub async fn recover(
 /// Whether at most a header was ever appended: nothing in it can have been acknowledged.
 fn is_torn_creation(zones: &[Zone]) -> bool {
     let Some((first, others)) = zones.split_first() else { return false };
-    let appendable = matches!(
-        first.condition,
-        ZoneCondition::ImplicitOpen | ZoneCondition::ExplicitOpen | ZoneCondition::Closed
-    );
+    let appendable =
+        matches!(first.condition, ZoneCondition::ImplicitOpen | ZoneCondition::ExplicitOpen | ZoneCondition::Closed);
     appendable
         && first.write_pointer_bytes <= SECTOR_BYTES as u64
         && others.iter().all(|zone| zone.condition == ZoneCondition::Empty)
@@ -134,7 +132,13 @@ async fn identity_from_records(
     Ok(None)
 }
 
-fn assemble(layout: &Layout, zones: &[Zone], header: ExtentHeader, scanned: Scanned, header_is_sound: bool) -> Recovered {
+fn assemble(
+    layout: &Layout,
+    zones: &[Zone],
+    header: ExtentHeader,
+    scanned: Scanned,
+    header_is_sound: bool,
+) -> Recovered {
     let mut damages = damages_of(&scanned);
     for zone in zones {
         let kind = match zone.condition {

@@ -1,0 +1,349 @@
+//! Group commit: appends of different extents side by side, one flush for everything in hand, and only then answers.
+//!
+//! A flush covers what had been appended before it began, so appends go on while it runs and share the next one
+//! (invariant 2). A failed append or flush ends the extents concerned and is never retried (invariant 8).
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use shingle_hw::buffer::Buffer;
+use shingle_hw::error::DeviceError;
+use shingle_hw::zone::{ZoneCondition, ZoneId};
+use shingle_proto::message::{Appended, OsdState};
+use shingle_seam::clock::Monotonic;
+
+use super::budget::Grant;
+use super::extent::{Extent, Item, State, Work, answer};
+use super::signal::Signal;
+use super::store::Osd;
+use crate::extent::record::{RECORD_HEADER_BYTES, Record};
+use crate::extent::toc::Place;
+use crate::extent::writer::{self, WriteError};
+use crate::metrics::count;
+
+/// Appended and not yet durable.
+struct Written {
+    extent: Rc<Extent>,
+    offset_bytes: u64,
+    done: Done,
+    accepted: Monotonic,
+}
+
+/// What becomes true with the flush. The grant pays for the bytes until then.
+enum Done {
+    Created,
+    Record { record: Record, _grant: Grant },
+    Closed,
+}
+
+/// The group commit of one OSD.
+#[derive(Default)]
+pub struct Commit {
+    next_ticket: Cell<u64>,
+    /// Tickets of items accepted and not yet appended or failed.
+    outstanding: RefCell<BTreeSet<u64>>,
+    written: RefCell<Vec<Written>>,
+    /// Records accepted and not yet answered, and their bytes.
+    records: Cell<usize>,
+    record_bytes: Cell<u64>,
+    /// Whether the flush task runs.
+    flushing: Cell<bool>,
+    appended: Signal,
+}
+
+impl Commit {
+    /// Records accepted and not yet answered.
+    pub fn accepted(&self) -> usize {
+        self.records.get()
+    }
+
+    /// Their bytes.
+    pub fn accepted_bytes(&self) -> u64 {
+        self.record_bytes.get()
+    }
+
+    fn release(&self, bytes: u64) {
+        self.records.set(self.records.get() - 1);
+        self.record_bytes.set(self.record_bytes.get() - bytes);
+    }
+}
+
+impl Osd {
+    /// Queues an item behind those of its extent and sees to it that it is written and flushed.
+    pub(super) fn submit(self: &Rc<Self>, extent: &Rc<Extent>, mut item: Item) {
+        let commit = &self.commit;
+        item.ticket = commit.next_ticket.get();
+        commit.next_ticket.set(item.ticket + 1);
+        commit.outstanding.borrow_mut().insert(item.ticket);
+        if matches!(item.work, Work::Record { .. }) {
+            commit.records.set(commit.records.get() + 1);
+            commit.record_bytes.set(commit.record_bytes.get() + item.bytes);
+        }
+        extent.queue.borrow_mut().push_back(item);
+        if !extent.appending.replace(true) {
+            let (osd, extent) = (self.clone(), extent.clone());
+            self.world.tasks.spawn("append", Box::pin(async move { osd.run_appends(extent).await }));
+        }
+        if !commit.flushing.replace(true) {
+            let osd = self.clone();
+            self.world.tasks.spawn("flush", Box::pin(async move { osd.run_flushes().await }));
+        }
+    }
+
+    /// Writes one extent's items in order until none is left.
+    async fn run_appends(self: Rc<Self>, extent: Rc<Extent>) {
+        loop {
+            let item = extent.queue.borrow_mut().pop_front();
+            let Some(item) = item else { break };
+            let ticket = item.ticket;
+            self.run_item(&extent, item).await;
+            self.commit.outstanding.borrow_mut().remove(&ticket);
+            self.commit.appended.raise();
+        }
+        extent.appending.set(false);
+    }
+
+    async fn run_item(self: &Rc<Self>, extent: &Rc<Extent>, mut item: Item) {
+        let failed = extent.state.get() == State::Failed;
+        let outcome = match (&mut item.work, item.buffer.take()) {
+            (Work::Seal, _) | (_, None) => return self.seal(extent).await,
+            (Work::Close(_), _) if failed => return self.seal(extent).await,
+            (_, Some(_)) if failed => Err(None),
+            (work, Some(mut buffer)) => {
+                complete(extent, work, &mut buffer, item.bytes);
+                self.write(extent, &item, buffer).await.map_err(Some)
+            }
+        };
+        match outcome {
+            Ok(()) => {
+                let done = match item.work {
+                    Work::Header => Done::Created,
+                    Work::Record { record, grant } => Done::Record { record, _grant: grant },
+                    Work::Close(_) | Work::Seal => Done::Closed,
+                };
+                let offset_bytes = item.spot.offset_in_extent(self.layout());
+                let written = Written { extent: extent.clone(), offset_bytes, done, accepted: item.accepted };
+                self.commit.written.borrow_mut().push(written);
+            }
+            Err(cause) => {
+                if let Some(cause) = &cause {
+                    self.end_extent(extent, &cause.to_string());
+                }
+                match item.work {
+                    Work::Close(_) => self.seal(extent).await,
+                    work => self.refuse(extent, &work),
+                }
+                if let Some(WriteError::Device(DeviceError::Failed { .. })) = cause {
+                    self.probe().await;
+                }
+            }
+        }
+    }
+
+    /// Appends one item where it was planned, leaving the zone before it finished.
+    async fn write(&self, extent: &Extent, item: &Item, buffer: Buffer) -> Result<(), WriteError> {
+        let slot = extent.header.slot;
+        let tail = extent.tail.get();
+        let capacity_bytes = self.device.geometry().zone_capacity_bytes;
+        if tail.zone < item.spot.zone && tail.offset_bytes > 0 && tail.offset_bytes < capacity_bytes {
+            self.device.finish(self.layout().zone(slot, tail.zone)).await?;
+        }
+        let zone = self.layout().zone(slot, item.spot.zone);
+        writer::append(&*self.device, zone, item.spot.offset_bytes, buffer, item.bytes as usize).await?;
+        let mut end = item.spot;
+        end.offset_bytes += item.bytes;
+        extent.tail.set(end);
+        if matches!(item.work, Work::Record { .. }) {
+            let (records, bytes) = extent.written.get();
+            extent.written.set((records + 1, bytes + item.bytes));
+        }
+        Ok(())
+    }
+
+    /// Flushes until nothing waits for it: each time once for all items that were in hand when the last flush ended.
+    async fn run_flushes(self: Rc<Self>) {
+        let commit = &self.commit;
+        loop {
+            let batch_end = commit.next_ticket.get();
+            while commit.outstanding.borrow().first().is_some_and(|ticket| *ticket < batch_end) {
+                commit.appended.wait().await;
+            }
+            let batch = commit.written.take();
+            if batch.is_empty() {
+                if commit.outstanding.borrow().is_empty() {
+                    break;
+                }
+                continue;
+            }
+            match self.device.flush().await {
+                Ok(()) => {
+                    count(&self.metrics.flushes, 1);
+                    batch.into_iter().for_each(|written| self.settle(written));
+                }
+                Err(cause) => self.flush_failed(batch, &cause).await,
+            }
+        }
+        commit.flushing.set(false);
+    }
+
+    /// Answers for what has become durable.
+    fn settle(self: &Rc<Self>, written: Written) {
+        let Written { extent, offset_bytes, done, accepted } = written;
+        match done {
+            Done::Created => {
+                if extent.state.get() == State::Creating {
+                    extent.state.set(State::Open);
+                }
+                answer(extent.creating.take(), &Ok(self.layout().payload_bytes()));
+            }
+            Done::Record { record, .. } => {
+                let bytes = record.bytes();
+                extent.durable_sequence.set(record.sequence);
+                extent.toc.borrow_mut().insert(&record.hash, record.put_id, Place::new(offset_bytes, bytes));
+                extent.records.set(extent.records.get() + 1);
+                extent.record_bytes.set(extent.record_bytes.get() + bytes);
+                self.commit.release(bytes);
+                count(&self.metrics.appends, 1);
+                count(&self.metrics.append_bytes, bytes);
+                self.metrics.append_latencies.record(self.world.clock.now() - accepted);
+                let free_bytes = extent.placement.borrow().free_bytes();
+                let waiters = extent.waiting.borrow_mut().remove(&(record.hash, record.put_id));
+                answer(waiters.unwrap_or_default(), &Ok(Appended { offset_bytes, free_bytes }));
+            }
+            Done::Closed => {
+                extent.state.set(State::Closed);
+                extent.toc.borrow_mut().close();
+                answer(extent.closing.take(), &Ok(extent.closed_answer()));
+                self.finish_tail(extent);
+            }
+        }
+    }
+
+    /// Gives back what the device holds for a closed extent's last zone. The closing record is durable: if this fails
+    /// the next start does it.
+    fn finish_tail(self: &Rc<Self>, extent: Rc<Extent>) {
+        let osd = self.clone();
+        let finish = async move {
+            let zone = osd.layout().zone(extent.header.slot, extent.tail.get().zone);
+            if extent.tail.get().offset_bytes < osd.device.geometry().zone_capacity_bytes
+                && let Err(error) = osd.device.finish(zone).await
+            {
+                tracing::warn!(osd = %osd.id(), zone = zone.0, %error, "a closed extent's zone cannot be finished");
+            }
+        };
+        self.world.tasks.spawn("finish", Box::pin(finish));
+    }
+
+    /// Nothing behind the last good flush can be relied on: every extent with such bytes ends.
+    async fn flush_failed(self: &Rc<Self>, mut batch: Vec<Written>, cause: &DeviceError) {
+        batch.append(&mut self.commit.written.borrow_mut());
+        for written in &batch {
+            self.end_extent(&written.extent, &format!("flush failed: {cause}"));
+        }
+        for Written { extent, done, .. } in batch {
+            match done {
+                Done::Created => self.refuse(&extent, &Work::Header),
+                Done::Record { record, _grant } => self.refuse(&extent, &Work::Record { record, grant: _grant }),
+                Done::Closed => self.submit(&extent, self.seal_item()),
+            }
+        }
+        if matches!(cause, DeviceError::Failed { .. }) {
+            self.probe().await;
+        }
+    }
+
+    /// Ends an extent after a failure; said once.
+    fn end_extent(&self, extent: &Extent, cause: &str) {
+        if extent.state.replace(State::Failed) != State::Failed {
+            tracing::error!(osd = %self.id(), path = self.path, extent = %extent.header.extent, cause, "an extent has ended");
+        }
+    }
+
+    /// Answers those who wait for something that will not be.
+    fn refuse(&self, extent: &Extent, work: &Work) {
+        match work {
+            Work::Header => {
+                // Its slot is looked at again at the next start; until then it is neither free nor an extent.
+                self.extents.borrow_mut().remove(&extent.header.extent);
+                answer(extent.creating.take(), &Err(extent.failed()));
+            }
+            Work::Record { record, .. } => {
+                self.commit.release(record.bytes());
+                let waiters = extent.waiting.borrow_mut().remove(&(record.hash, record.put_id));
+                answer(waiters.unwrap_or_default(), &Err(extent.failed()));
+            }
+            Work::Close(_) | Work::Seal => answer(extent.closing.take(), &Err(extent.failed())),
+        }
+    }
+
+    /// Whether the device itself is gone: then the OSD has failed, with every extent on it.
+    pub(super) async fn probe(&self) {
+        if let Err(cause) = self.device.report(ZoneId(0), 1).await {
+            self.fail(&cause.to_string());
+        }
+    }
+
+    /// Ends the OSD: nothing is accepted any more.
+    pub(super) fn fail(&self, cause: &str) {
+        if self.state.replace(OsdState::Failed) != OsdState::Failed {
+            tracing::error!(osd = %self.id(), path = self.path, cause, "the disk has failed");
+        }
+        for extent in self.extents.borrow().values() {
+            if !matches!(extent.state.get(), State::Closed) {
+                extent.state.set(State::Failed);
+            }
+        }
+    }
+
+    /// Writes the end of a failed extent on the disk: with all its zones full, a restart appends nothing to it.
+    async fn seal(&self, extent: &Extent) {
+        extent.state.set(State::Failed);
+        let outcome = if extent.sealed.get() { Ok(()) } else { self.finish_all(extent).await };
+        let answered = match outcome {
+            Ok(()) => {
+                extent.sealed.set(true);
+                Ok(extent.closed_answer())
+            }
+            Err(cause) => {
+                tracing::error!(osd = %self.id(), extent = %extent.header.extent, %cause, "a failed extent cannot be sealed");
+                Err(extent.failed())
+            }
+        };
+        answer(extent.closing.take(), &answered);
+    }
+
+    async fn finish_all(&self, extent: &Extent) -> Result<(), DeviceError> {
+        let first = self.layout().zone(extent.header.slot, 0);
+        for zone in self.device.report(first, self.layout().zones_per_extent).await? {
+            match zone.condition {
+                ZoneCondition::Full | ZoneCondition::ReadOnly | ZoneCondition::Offline => {}
+                _ => self.device.finish(zone.id).await?,
+            }
+        }
+        self.device.flush().await
+    }
+}
+
+/// Fills in what is known only when the record's turn has come: sequences, and with them the checksums.
+fn complete(extent: &Extent, work: &mut Work, buffer: &mut [u8], bytes: u64) {
+    let record = match work {
+        Work::Record { record, .. } => record,
+        Work::Close(record) => {
+            let (records, bytes) = extent.written.get();
+            let payload = [records, bytes].map(u64::to_le_bytes).concat();
+            if let Some(place) = buffer.get_mut(RECORD_HEADER_BYTES..RECORD_HEADER_BYTES + payload.len()) {
+                place.copy_from_slice(&payload);
+            }
+            record
+        }
+        Work::Header | Work::Seal => return,
+    };
+    record.sequence = extent.next_sequence.get();
+    record.life_sequence = extent.life_sequence;
+    record.durable_sequence = extent.durable_sequence.get();
+    extent.next_sequence.set(record.sequence + 1);
+    if let Some(whole) = buffer.get_mut(..bytes as usize) {
+        record.seal(whole);
+    }
+}

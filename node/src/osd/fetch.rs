@@ -1,0 +1,113 @@
+//! Reads: from the toc to the record, its bytes handed to the wire where they were read.
+//!
+//! Nothing leaves that was not proven: the header names what was asked for, the payload's checksum holds. Damage becomes
+//! a finding (invariant 10).
+
+use std::cell::Cell;
+
+use shingle_hw::error::DeviceError;
+use shingle_proto::ids::{BlockHash, ExtentId, Generation, PutId};
+use shingle_proto::limits::OSD_READS_MAX;
+use shingle_proto::message::FindingKind;
+
+use super::budget::RecordBuffer;
+use super::extent::{Extent, State};
+use super::refusal::Refusal;
+use super::store::Osd;
+use crate::extent::placement::Spot;
+use crate::extent::reader::{self, Found};
+use crate::extent::record::{Record, RecordKind};
+use crate::extent::toc::Place;
+use crate::metrics::count;
+
+/// What a reader names.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadKey {
+    pub extent: ExtentId,
+    pub hash: BlockHash,
+    pub put_id: PutId,
+    pub generation: Generation,
+}
+
+/// One of the reads an OSD may have in flight; given back when dropped.
+struct InFlight<'a>(&'a Cell<usize>);
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+impl Osd {
+    /// Reads one block: its header and its sealed bytes.
+    pub async fn read_block(&self, key: ReadKey) -> Result<(Record, RecordBuffer), Refusal> {
+        let extent = self.extent(key.extent).ok_or(Refusal::UnknownExtent)?;
+        if extent.state.get() == State::Creating {
+            return Err(Refusal::UnknownExtent);
+        }
+        extent.check_generation(key.generation)?;
+        let started = self.world.clock.now();
+        let in_flight = self.reads_in_flight.get();
+        if in_flight >= OSD_READS_MAX {
+            return Err(Refusal::Busy("the OSD has as many reads in flight as it may"));
+        }
+        self.reads_in_flight.set(in_flight + 1);
+        let _in_flight = InFlight(&self.reads_in_flight);
+        let candidates = extent.toc.borrow().candidates(&key.hash, key.put_id);
+        for place in candidates {
+            if let Some((record, buffer)) = self.read_place(&extent, &key, place).await? {
+                count(&self.metrics.reads, 1);
+                count(&self.metrics.read_bytes, place.bytes());
+                self.metrics.read_latencies.record(self.world.clock.now() - started);
+                return Ok((record, buffer));
+            }
+        }
+        Err(Refusal::BlockNotFound)
+    }
+
+    /// The record at one candidate's place, unless it is another block's.
+    async fn read_place(
+        &self,
+        extent: &Extent,
+        key: &ReadKey,
+        place: Place,
+    ) -> Result<Option<(Record, RecordBuffer)>, Refusal> {
+        let Some(spot) = Spot::at(place.offset_bytes(), self.layout()) else {
+            return Err(self.damaged(key, FindingKind::RecordDamaged, "the toc points outside the extent"));
+        };
+        let bytes = place.bytes() as usize;
+        let grant = self.budget.take(place.bytes()).ok_or(Refusal::Busy("the shard's byte budget is spent"))?;
+        let zone = self.layout().zone(extent.header.slot, spot.zone);
+        let buffer = match reader::read(&*self.device, zone, spot.offset_bytes, bytes).await {
+            Ok(buffer) => buffer,
+            Err(DeviceError::Unreadable { .. }) => {
+                return Err(self.damaged(key, FindingKind::UnreadableSector, "the disk cannot read the record"));
+            }
+            Err(error) => return Err(self.read_failed(key, &error).await),
+        };
+        match reader::examine(buffer.get(..bytes).unwrap_or_default(), key.extent, &key.hash, key.put_id) {
+            Found::Whole(record) if record.kind == RecordKind::Block => {
+                Ok(Some((record, RecordBuffer::new(buffer, record.payload_bytes, grant))))
+            }
+            Found::Whole(_) | Found::Other => Ok(None),
+            Found::Damaged(what) => Err(self.damaged(key, FindingKind::RecordDamaged, what)),
+        }
+    }
+
+    fn damaged(&self, key: &ReadKey, kind: FindingKind, what: &'static str) -> Refusal {
+        self.findings.add(kind, self.id(), key.extent, Some((key.hash, key.put_id)), what);
+        Refusal::RecordDamaged(what)
+    }
+
+    async fn read_failed(&self, key: &ReadKey, error: &DeviceError) -> Refusal {
+        match error {
+            DeviceError::Offline { zone } => {
+                let what = format!("zone {} is offline", zone.0);
+                self.findings.add(FindingKind::ZoneOffline, self.id(), key.extent, None, &what);
+            }
+            DeviceError::Failed { .. } => self.probe().await,
+            _ => tracing::error!(osd = %self.id(), path = self.path, extent = %key.extent, %error, "a read failed"),
+        }
+        Refusal::DeviceFailed(error.to_string())
+    }
+}

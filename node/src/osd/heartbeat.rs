@@ -1,0 +1,84 @@
+//! Heartbeats: every OSD of the shard with its extents, to control, and findings until they are acknowledged.
+//!
+//! An answered heartbeat acknowledges its findings. Each shard reports its own OSDs; a host with several shards sends
+//! several heartbeats.
+
+use std::time::Duration;
+
+use shingle_proto::ids::CellId;
+use shingle_proto::limits::HEARTBEAT_INTERVAL_MS;
+use shingle_proto::message::{Heartbeat, Request, Response};
+use shingle_seam::rpc::{CallMeta, Peers, RpcError};
+
+use super::shard::{Shard, ShardConfig};
+
+/// A heartbeat without an answer for longer is given up.
+const HEARTBEAT_DEADLINE: Duration = Duration::from_millis(4 * HEARTBEAT_INTERVAL_MS);
+
+/// No answer that means anything.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum HeartbeatError {
+    #[error(transparent)]
+    Rpc(#[from] RpcError),
+    #[error("control answers something else than a heartbeat's reply")]
+    Response,
+}
+
+/// Asks control which cell it is, with a heartbeat of a host that has mounted nothing yet.
+pub(super) async fn hello(peers: &Peers, config: &ShardConfig) -> Result<CellId, HeartbeatError> {
+    let (host, boot) = (config.host.0, config.boot.0);
+    let heartbeat = Heartbeat { host, boot, sequence: 0, osds: Vec::new(), findings: Vec::new() };
+    send(peers, config, heartbeat).await
+}
+
+async fn send(peers: &Peers, config: &ShardConfig, heartbeat: Heartbeat) -> Result<CellId, HeartbeatError> {
+    let meta = CallMeta::client(HEARTBEAT_DEADLINE);
+    let reply = peers.call(config.control, &meta, Request::Heartbeat(Box::new(heartbeat)), None).await?;
+    match reply.response {
+        Response::HeartbeatReply(reply) => Ok(CellId::from(&reply.cell)),
+        _ => Err(HeartbeatError::Response),
+    }
+}
+
+impl Shard {
+    /// Sends heartbeats for ever. Whether control is heard is logged when it changes.
+    pub(super) async fn send_heartbeats(&self) {
+        let interval = Duration::from_millis(HEARTBEAT_INTERVAL_MS);
+        let mut heard = true;
+        loop {
+            let started = self.world.clock.now();
+            match self.send_heartbeat().await {
+                Ok(cell) if cell != self.cell => {
+                    for osd in self.osds() {
+                        osd.fail(&format!("it belongs to cell {}, control is that of cell {cell}", self.cell));
+                    }
+                    tracing::error!(%cell, "this host's disks belong to another cell than its control: it stops serving");
+                    return;
+                }
+                Ok(_) if !heard => {
+                    tracing::info!(control = %self.config.control, "control answers again");
+                    heard = true;
+                }
+                Ok(_) => {}
+                Err(error) if heard => {
+                    tracing::warn!(control = %self.config.control, %error, "control does not answer heartbeats");
+                    heard = false;
+                }
+                Err(_) => {}
+            }
+            let spent = self.world.clock.now() - started;
+            self.world.tasks.sleep(interval.saturating_sub(spent)).await;
+        }
+    }
+
+    async fn send_heartbeat(&self) -> Result<CellId, HeartbeatError> {
+        let sequence = self.heartbeats.get() + 1;
+        self.heartbeats.set(sequence);
+        let (findings, acknowledges) = self.findings.batch();
+        let (host, boot) = self.host_and_boot();
+        let heartbeat = Heartbeat { host: host.0, boot: boot.0, sequence, osds: self.reports(), findings };
+        let cell = send(&self.peers, &self.config, heartbeat).await?;
+        self.findings.acknowledge(acknowledges);
+        Ok(cell)
+    }
+}

@@ -1,0 +1,15 @@
+//! OSDs: one disk each, owned by one shard. Group commit, reads, recovery at start, and what is told to control.
+
+pub mod budget;
+mod commit;
+pub mod extent;
+mod fetch;
+pub mod findings;
+mod heartbeat;
+pub mod mount;
+pub mod refusal;
+mod report;
+mod serve;
+pub mod shard;
+mod signal;
+pub mod store;

@@ -1,0 +1,40 @@
+//! What an OSD says of itself in heartbeats and to whoever asks.
+
+use std::net::SocketAddr;
+
+use shingle_proto::message::{ExtentReport, OsdReport};
+
+use super::store::Osd;
+
+impl Osd {
+    /// The OSD's state, counters and every extent. `address` is where its shard listens.
+    pub fn report(&self, address: SocketAddr) -> OsdReport {
+        let extents: Vec<ExtentReport> = self.extents.borrow().values().map(|extent| extent.report()).collect();
+        let now = self.world.clock.now();
+        let metrics = &self.metrics;
+        let (append_p50_us, append_p99_us) = metrics.append_latencies.p50_p99_us(now);
+        let (read_p50_us, read_p99_us) = metrics.read_latencies.p50_p99_us(now);
+        OsdReport {
+            osd: self.id().0,
+            address: address.to_string(),
+            path: self.path.clone(),
+            serial: self.device.identity().serial.clone(),
+            state: self.state.get(),
+            extents_total: self.layout().extents,
+            extents_free: self.free_slots.borrow().len() as u32,
+            capacity_bytes: u64::from(self.layout().extents) * self.layout().payload_bytes(),
+            stored_bytes: extents.iter().map(|extent| extent.record_bytes).sum(),
+            appends: metrics.appends.get(),
+            append_bytes: metrics.append_bytes.get(),
+            reads: metrics.reads.get(),
+            read_bytes: metrics.read_bytes.get(),
+            flushes: metrics.flushes.get(),
+            queue_bytes: self.commit.accepted_bytes(),
+            append_p50_us,
+            append_p99_us,
+            read_p50_us,
+            read_p99_us,
+            extents,
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! One shard: the disks pinned to one thread, the port they are reached at, and the byte budget they share.
+//!
+//! Everything it does goes through its [`World`], so simulation runs it as it is.
+
+use std::cell::Cell;
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use shingle_proto::ids::{BootId, CellId, HostId, OsdId};
+use shingle_proto::limits::HEARTBEAT_INTERVAL_MS;
+use shingle_proto::message::{OsdReport, Role};
+use shingle_seam::World;
+use shingle_seam::rpc::{Peers, ServeOptions, serve};
+
+use super::budget::Budget;
+use super::findings::Findings;
+use super::mount::{Disk, MountError, MountReport, mount, read_label, write_label};
+use super::store::Osd;
+
+/// How a shard is reached and whom it reports to.
+#[derive(Clone, Debug)]
+pub struct ShardConfig {
+    pub host: HostId,
+    /// New at every start of the process; the same for all its shards.
+    pub boot: BootId,
+    /// Port 0 takes any.
+    pub listen: SocketAddr,
+    pub control: SocketAddr,
+    /// Payloads received and not yet durable, and reads not yet sent.
+    pub budget_bytes: u64,
+}
+
+/// Why a shard does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ShardError {
+    #[error("cannot listen on {address}: {cause}")]
+    Listen { address: SocketAddr, cause: std::io::Error },
+    #[error(transparent)]
+    Mount(#[from] MountError),
+}
+
+/// See the module.
+pub struct Shard {
+    pub(super) world: World,
+    pub(super) config: ShardConfig,
+    address: SocketAddr,
+    osds: Vec<Rc<Osd>>,
+    pub(super) cell: CellId,
+    pub(super) findings: Rc<Findings>,
+    pub(super) peers: Peers,
+    pub(super) heartbeats: Cell<u64>,
+    mounted: Vec<MountReport>,
+}
+
+impl Shard {
+    /// Mounts the disks and serves them. Empty disks are labelled with the cell that control names, so with one of those
+    /// this waits until control answers.
+    ///
+    /// # Errors
+    /// Any disk that cannot be used: a host starts whole or not at all.
+    pub async fn start<D: Into<Disk>>(
+        world: World,
+        config: ShardConfig,
+        disks: impl IntoIterator<Item = D>,
+    ) -> Result<Rc<Self>, ShardError> {
+        let listener =
+            world.net.listen(config.listen).map_err(|cause| ShardError::Listen { address: config.listen, cause })?;
+        let address = listener.local_address();
+        let peers = Peers::new(world.clone(), Role::Host, format!("host-{:x}", config.host.0));
+        let findings = Rc::new(Findings::default());
+        let budget = Budget::new(config.budget_bytes);
+        let mut labelled = Vec::new();
+        let mut empty = Vec::new();
+        for disk in disks {
+            let disk = disk.into();
+            match read_label(&disk).await? {
+                Some(label) => labelled.push((disk, label)),
+                None => empty.push(disk),
+            }
+        }
+        let known = labelled.first().map(|(_, label)| label.cell);
+        let cell = match known {
+            Some(cell) if empty.is_empty() => ask_cell_once(&world, &peers, &config).await.unwrap_or(cell),
+            _ => ask_cell(&world, &peers, &config).await,
+        };
+        for (disk, label) in &labelled {
+            if label.cell != cell {
+                let (path, found) = (disk.path.clone(), label.cell);
+                return Err(MountError::OtherCell { path, found, expected: cell }.into());
+            }
+        }
+        for disk in empty {
+            let label = write_label(&world, &disk, cell).await?;
+            labelled.push((disk, label));
+        }
+        let mut names = BTreeSet::new();
+        for (disk, label) in &labelled {
+            if !names.insert(label.osd) {
+                return Err(MountError::Twice { path: disk.path.clone(), osd: label.osd }.into());
+            }
+        }
+        let mounting = labelled
+            .into_iter()
+            .map(|(disk, label)| mount(world.clone(), disk, label, findings.clone(), budget.clone()));
+        let (osds, mounted) = futures_util::future::try_join_all(mounting).await?.into_iter().unzip();
+        let budget_bytes = budget.limit_bytes();
+        let heartbeats = Cell::new(0);
+        let shard = Rc::new(Self { world, config, address, osds, cell, findings, peers, heartbeats, mounted });
+        let serving = serve(shard.world.clone(), listener, shard.clone(), ServeOptions { budget_bytes });
+        shard.world.tasks.spawn("serve", Box::pin(serving));
+        let beating = shard.clone();
+        shard.world.tasks.spawn("heartbeats", Box::pin(async move { beating.send_heartbeats().await }));
+        Ok(shard)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn osds(&self) -> &[Rc<Osd>] {
+        &self.osds
+    }
+
+    pub fn osd(&self, osd: OsdId) -> Option<Rc<Osd>> {
+        self.osds.iter().find(|other| other.id() == osd).cloned()
+    }
+
+    /// What starting found, disk by disk in the order of [`Shard::osds`].
+    pub fn mounted(&self) -> &[MountReport] {
+        &self.mounted
+    }
+
+    /// Findings that control has not acknowledged.
+    pub fn findings(&self) -> &Findings {
+        &self.findings
+    }
+
+    pub(super) fn reports(&self) -> Vec<OsdReport> {
+        self.osds.iter().map(|osd| osd.report(self.address)).collect()
+    }
+
+    pub(super) fn process_name(&self) -> String {
+        format!("host-{:x}", self.config.host.0)
+    }
+
+    pub(super) fn host_and_boot(&self) -> (HostId, BootId) {
+        (self.config.host, self.config.boot)
+    }
+}
+
+/// The cell that control says it is; asks until it is answered.
+async fn ask_cell(world: &World, peers: &Peers, config: &ShardConfig) -> CellId {
+    let mut asked = 0_u64;
+    loop {
+        if let Some(cell) = ask_cell_once(world, peers, config).await {
+            return cell;
+        }
+        if asked == 0 {
+            tracing::warn!(control = %config.control, "an empty disk waits for control to name the cell");
+        }
+        asked += 1;
+        world.tasks.sleep(Duration::from_millis(HEARTBEAT_INTERVAL_MS / 2)).await;
+    }
+}
+
+async fn ask_cell_once(world: &World, peers: &Peers, config: &ShardConfig) -> Option<CellId> {
+    let asked = super::heartbeat::hello(peers, config).await;
+    match asked {
+        Ok(cell) => Some(cell),
+        Err(error) => {
+            tracing::debug!(control = %config.control, %error, at = world.clock.unix_ms(), "control does not answer yet");
+            None
+        }
+    }
+}
