@@ -1,0 +1,3 @@
+//! Verification: comparing what the tables promise with what is there.
+
+pub mod index_scan;
