@@ -1,0 +1,83 @@
+//! What hosts and tools ask of control: heartbeats, open volumes, suspicions, findings, the cell's status.
+
+use shingle_proto::ids::{OsdId, VolumeId};
+use shingle_proto::message::{
+    CellStatus, Done, ErrorCode, ErrorReply, Heartbeat, HeartbeatReply, ReportSuspect, Request, Response, SuspectReason,
+};
+use shingle_seam::rpc::Call;
+
+use super::Control;
+use super::catalog::Locate;
+use crate::master::health::HeartbeatRefused;
+
+impl Control {
+    /// Answers one request that is not the catalog's. All of them are answered from memory.
+    pub(super) fn administer(&self, call: &Call, request: Request) -> Response {
+        match request {
+            Request::Heartbeat(heartbeat) => self.heartbeat(*heartbeat),
+            Request::GetVolumes(_) => Response::Volumes(Box::new(self.master.open_volumes())),
+            Request::ReportSuspect(report) => self.report_suspect(&report),
+            Request::ReportFinding(report) => {
+                self.master.report(report.finding.as_ref().clone());
+                done()
+            }
+            Request::GetStatus(_) => Response::CellStatus(Box::new(self.status())),
+            _ => {
+                tracing::debug!(peer = %call.peer, "a request that control does not serve");
+                ErrorReply::new(ErrorCode::Unsupported, 0, "control does not serve this request").into()
+            }
+        }
+    }
+
+    fn heartbeat(&self, heartbeat: Heartbeat) -> Response {
+        if heartbeat.host == 0 {
+            return ErrorReply::new(ErrorCode::Malformed, 0, "hosts are numbered from 1").into();
+        }
+        let host = u64::from(heartbeat.host);
+        match self.master.heard(heartbeat) {
+            Ok(()) => {}
+            Err(late @ HeartbeatRefused::Late) => tracing::debug!(host, %late, "a heartbeat changes nothing"),
+            Err(full @ HeartbeatRefused::CellFull { .. }) => {
+                tracing::warn!(host, %full, "a host was turned away");
+                return ErrorReply::new(ErrorCode::Unsupported, host, full.to_string()).into();
+            }
+        }
+        Response::HeartbeatReply(Box::new(HeartbeatReply { cell: self.master.cell().into() }))
+    }
+
+    fn report_suspect(&self, report: &ReportSuspect) -> Response {
+        match report.reason {
+            SuspectReason::ExtentFull => self.master.full(VolumeId(report.volume)),
+            reason => self.master.suspect(OsdId(report.osd), reason),
+        }
+        done()
+    }
+
+    fn status(&self) -> CellStatus {
+        // A sum that a damaged count made negative is shown as zero rather than as 2^64.
+        let count = |count: i64| u64::try_from(count).unwrap_or(0);
+        let counts = self.catalog.counts();
+        let store = self.store.metrics();
+        let mut status = CellStatus {
+            objects: count(counts.objects),
+            logical_bytes: count(counts.logical_bytes),
+            blocks: count(counts.blocks),
+            block_plain_bytes: count(counts.block_plain_bytes),
+            block_sealed_bytes: count(counts.block_sealed_bytes),
+            references: count(counts.references),
+            intents: count(counts.intents),
+            reclaim_queue: count(counts.reclaim_queue),
+            commit_p50_us: store.commit_p50_us,
+            commit_p99_us: store.commit_p99_us,
+            commits: store.commits,
+            syncs: store.syncs,
+            ..CellStatus::default()
+        };
+        self.master.fill_status(&mut status);
+        status
+    }
+}
+
+fn done() -> Response {
+    Response::Done(Box::new(Done {}))
+}
