@@ -61,8 +61,9 @@ impl Layout {
         if extents == 0 || extent_bytes / u64::from(RECORD_ALIGN_BYTES) > u64::from(u32::MAX) {
             return Err(no_room);
         }
-        let reserve_bytes = align_up(extent_bytes / 1024).min(zone_used_bytes / 4);
-        let reserve_bytes = align_up(reserve_bytes).max(u64::from(RECORD_ALIGN_BYTES));
+        // Room for more than one closing record: a crash may tear one. Never more than a quarter of a zone.
+        let unit = u64::from(RECORD_ALIGN_BYTES);
+        let reserve_bytes = align_up(extent_bytes / 1024).max(4 * unit).min(align_down(zone_used_bytes / 4));
         Ok(Self { extent_first_zone, zones_per_extent, extents, zone_used_bytes, reserve_bytes })
     }
 

@@ -3,7 +3,7 @@
 pub mod budget;
 mod commit;
 pub mod extent;
-mod fetch;
+pub mod fetch;
 pub mod findings;
 mod heartbeat;
 pub mod mount;

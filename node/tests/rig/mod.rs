@@ -1,0 +1,145 @@
+//! What the tests of this package share: a world, small disks, blocks made from numbers, and a disk that loses power.
+
+#![allow(dead_code, reason = "each test file uses its part")]
+
+pub mod power;
+
+use std::rc::Rc;
+
+use shingle_hw::backend::memory::MemoryDevice;
+use shingle_hw::device::ZonedDevice;
+use shingle_hw::geometry::Geometry;
+use shingle_node::osd::budget::Budget;
+use shingle_node::osd::fetch::ReadKey;
+use shingle_node::osd::findings::Findings;
+use shingle_node::osd::mount::{Disk, MountError, MountReport, mount, read_label, write_label};
+use shingle_node::osd::refusal::Refusal;
+use shingle_node::osd::store::{AppendKey, NewExtent, Osd};
+use shingle_proto::ids::{BlockHash, BucketId, CellId, ExtentId, Generation, PutId, VolumeId};
+use shingle_proto::message::Appended;
+use shingle_seam::World;
+
+pub const CELL: CellId = CellId(0xce11);
+pub const BUDGET_BYTES: u64 = 64 << 20;
+
+/// Runs a test's future on one thread, with a world of its own.
+pub fn run<T>(test: impl AsyncFnOnce(World) -> T) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, async { test(shingle_seam::on_tokio::world(1)).await })
+}
+
+/// 20 zones of 256 KiB, extents of two zones; transfers of 64 KiB, so that larger records take several.
+pub fn geometry() -> Geometry {
+    Geometry {
+        zones: 20,
+        zone_bytes: 256 << 10,
+        zone_capacity_bytes: 256 << 10,
+        conventional_zones: 1,
+        sector_bytes: 4096,
+        open_zones_max: 8,
+        active_zones_max: 8,
+        transfer_bytes_max: 64 << 10,
+    }
+}
+
+pub fn memory() -> MemoryDevice {
+    MemoryDevice::new(geometry(), "serial-1")
+}
+
+pub struct Mounted {
+    pub osd: Rc<Osd>,
+    pub report: MountReport,
+    pub findings: Rc<Findings>,
+    pub budget: Rc<Budget>,
+}
+
+/// Labels the disk if it is empty, and mounts it.
+pub async fn start(world: &World, device: Rc<dyn ZonedDevice>) -> Result<Mounted, MountError> {
+    let disk = Disk::from(device);
+    let label = match read_label(&disk).await? {
+        Some(label) => label,
+        None => write_label(world, &disk, CELL).await?,
+    };
+    let (findings, budget) = (Rc::new(Findings::default()), Budget::new(BUDGET_BYTES));
+    let (osd, report) = mount(world.clone(), disk, label, findings.clone(), budget.clone()).await?;
+    Ok(Mounted { osd, report, findings, budget })
+}
+
+pub fn new_extent(number: u128) -> NewExtent {
+    NewExtent { extent: ExtentId(number), volume: VolumeId(70), bucket: BucketId(80), member: 2 }
+}
+
+/// A block: its number, and its sealed bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Block {
+    pub number: u64,
+    pub bytes: u32,
+}
+
+impl Block {
+    pub fn payload(self) -> Vec<u8> {
+        let mut state = self.number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let next = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state as u8
+        };
+        std::iter::repeat_with(next).take(self.bytes as usize).collect()
+    }
+
+    pub fn hash(self) -> BlockHash {
+        let mut hash = [0; 32];
+        hash[..8].copy_from_slice(&self.number.wrapping_mul(0xd134_2543_de82_ef95).to_le_bytes());
+        hash[31] = 1;
+        BlockHash(hash)
+    }
+
+    pub fn put_id(self) -> PutId {
+        PutId(self.number ^ 0x5555)
+    }
+}
+
+pub fn block(number: u64, bytes: u32) -> Block {
+    Block { number, bytes }
+}
+
+pub fn append_key(extent: u128, block: Block) -> AppendKey {
+    AppendKey {
+        extent: ExtentId(extent),
+        hash: block.hash(),
+        put_id: block.put_id(),
+        bucket: BucketId(80),
+        plain_bytes: block.bytes,
+        generation: Generation(0),
+    }
+}
+
+pub fn read_key(extent: u128, block: Block) -> ReadKey {
+    ReadKey {
+        extent: ExtentId(extent),
+        hash: block.hash(),
+        put_id: block.put_id(),
+        generation: Generation(0),
+    }
+}
+
+pub async fn put(osd: &Rc<Osd>, extent: u128, block: Block) -> Result<Appended, Refusal> {
+    let mut buffer = osd.receive_buffer(ExtentId(extent), block.bytes)?;
+    buffer.as_mut().copy_from_slice(&block.payload());
+    osd.append(append_key(extent, block), buffer).await
+}
+
+pub async fn get(osd: &Rc<Osd>, extent: u128, block: Block) -> Result<Vec<u8>, Refusal> {
+    osd.read_block(read_key(extent, block)).await.map(|(record, buffer)| {
+        assert_eq!(record.plain_bytes, block.bytes);
+        buffer.as_ref().to_vec()
+    })
+}
+
+/// Reads a block and compares it.
+pub async fn assert_stored(osd: &Rc<Osd>, extent: u128, block: Block) {
+    let read = get(osd, extent, block).await;
+    assert!(read == Ok(block.payload()), "extent {extent} {block:?}: {:?}", read.map(|bytes| bytes.len()));
+}
