@@ -49,6 +49,13 @@ impl Buffer {
         Self { start, bytes, home: Home::Heap(layout) }
     }
 
+    /// An unpooled buffer with these bytes in front.
+    pub(crate) fn from_page(bytes: &[u8]) -> Self {
+        let mut buffer = Self::new_unpooled(bytes.len());
+        buffer.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+        buffer
+    }
+
     fn pooled(start: NonNull<u8>, bytes: usize, lease: Lease) -> Self {
         Self { start, bytes, home: Home::Pool { _lease: lease } }
     }

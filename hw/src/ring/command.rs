@@ -1,6 +1,7 @@
 //! One command of a ring: what it asks, what it owns, how far it has come.
 //!
-//! Invariants: a command owns its file and its buffer until its result is taken; a short transfer, EINTR and EAGAIN are
+//! Invariants: a command owns its file until the kernel is done with it and its buffer until its
+//! result is taken; a short transfer, EINTR and EAGAIN are
 //! continued here and never seen outside. This file uses `unsafe` to derive the pointers the kernel gets.
 
 use std::fs::File;
@@ -30,7 +31,8 @@ enum Action {
 /// A command and everything the kernel may touch for it.
 pub(super) struct Slot {
     action: Action,
-    file: Rc<File>,
+    /// Until the kernel is done.
+    file: Option<Rc<File>>,
     offset: u64,
     buffer: Option<Buffer>,
     bytes: Range<usize>,
@@ -52,7 +54,7 @@ impl Slot {
     fn new(action: Action, file: &Rc<File>, offset: u64) -> Self {
         Self {
             action,
-            file: Rc::clone(file),
+            file: Some(Rc::clone(file)),
             offset,
             buffer: None,
             bytes: 0..0,
@@ -87,7 +89,7 @@ impl Slot {
 
     /// The kernel's form of what is left to do.
     pub(super) fn entry(&mut self) -> squeue::Entry {
-        let fd = types::Fd(self.file.as_raw_fd());
+        let fd = types::Fd(self.file.as_ref().map_or(-1, |file| file.as_raw_fd()));
         let at = self.offset + self.moved as u64;
         let left = u32::try_from(self.bytes.len() - self.moved).unwrap_or(u32::MAX & !(BUFFER_ALIGN_BYTES as u32 - 1));
         let start = self.bytes.start + self.moved;
@@ -140,6 +142,7 @@ impl Slot {
             }
         };
         self.result = Some(outcome);
+        self.file = None;
         Progress::Done
     }
 

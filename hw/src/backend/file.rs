@@ -1,0 +1,199 @@
+//! A host-managed drive emulated in one sparse file, over io_uring and direct I/O.
+//!
+//! Invariants: it obeys every zone rule of the state machine; after a loss of power or of the process, write pointers
+//! claim only durable bytes and all that a flush had covered. How that needs only one `fdatasync` per flush is in
+//! FORMAT.md beside this file's modules.
+
+mod core;
+mod create;
+mod format;
+mod open;
+mod table;
+
+use std::ops::Range;
+use std::path::Path;
+use std::rc::Rc;
+
+pub use create::{CreateError, create};
+pub use open::OpenError;
+
+use self::core::{Core, failure};
+use crate::buffer::{Buffer, BufferPool};
+use crate::device::{Command, Identity, Transfer, ZonedDevice, transfer_length};
+use crate::error::DeviceError;
+use crate::geometry::Geometry;
+use crate::ring::Ring;
+use crate::zone::{Zone, ZoneId};
+
+/// An emulated drive, open. Dropping it waits for its commands in flight and flushes nothing.
+pub struct FileDevice {
+    core: Rc<Core>,
+    identity: Identity,
+    geometry: Geometry,
+    pool: BufferPool,
+}
+
+/// Opens an emulated drive for this process alone. Blocks: it reads the zone table and checks what the last flush
+/// before a crash covered. The device's commands go through `ring`, its buffers come from `pool`.
+pub fn open(path: &Path, ring: Rc<Ring>, pool: BufferPool) -> Result<FileDevice, OpenError> {
+    let recovered = open::recover(path)?;
+    let layout = format::Layout::of(&recovered.geometry);
+    let identity = Identity { model: "Shingle emulated SMR".to_owned(), serial: recovered.serial };
+    let core = Core::new(recovered.file, ring, layout, recovered.states, recovered.table);
+    Ok(FileDevice { core, identity, geometry: recovered.geometry, pool })
+}
+
+impl FileDevice {
+    fn settled<T: 'static>(outcome: T) -> Command<T> {
+        Box::pin(std::future::ready(outcome))
+    }
+
+    /// Changes a zone's condition, which the next flush makes durable.
+    fn change(
+        &self,
+        zone: ZoneId,
+        change: impl FnOnce(&mut crate::zone_state::ZoneStates, ZoneId) -> Result<(), DeviceError>,
+    ) -> Result<(), DeviceError> {
+        self.core.check()?;
+        change(&mut self.core.states.borrow_mut(), zone)
+    }
+
+    /// Checks a transfer that changes the device; the length of its data.
+    fn length(&self, buffer: &Buffer, bytes: &Range<usize>) -> Result<u64, DeviceError> {
+        self.core.check()?;
+        transfer_length(buffer.len(), bytes, self.geometry.sector_bytes)
+    }
+}
+
+impl ZonedDevice for FileDevice {
+    fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    fn report(&self, first: ZoneId, count: u32) -> Command<Result<Vec<Zone>, DeviceError>> {
+        Self::settled(Ok(self.core.states.borrow().report(first, count)))
+    }
+
+    fn append(&self, zone: ZoneId, buffer: Buffer, bytes: Range<usize>) -> Transfer<u64> {
+        let begun = self.length(&buffer, &bytes).and_then(|length| {
+            let offset = self.core.states.borrow_mut().begin_append(zone, length)?;
+            Ok((offset, length))
+        });
+        let (offset, length) = match begun {
+            Ok(begun) => begun,
+            Err(error) => return Self::settled((Err(error), buffer)),
+        };
+        let core = Rc::clone(&self.core);
+        let at = core.layout.zone_offset(zone.0, offset);
+        let write = core.ring.write_at(&core.file, at, buffer, bytes);
+        // The disk works meanwhile.
+        let crc = write.inspect(format::crc32c);
+        self.core.run(async move {
+            let (outcome, buffer) = write.await;
+            let outcome = match (outcome, crc) {
+                (Ok(_), Some(crc)) => {
+                    core.states.borrow_mut().end_append(zone, length);
+                    core.table.borrow_mut().appended(zone, crc, length);
+                    Ok(offset)
+                }
+                (outcome, _) => {
+                    core.states.borrow_mut().end_append(zone, 0);
+                    let error = outcome.err().unwrap_or(std::io::ErrorKind::Other.into());
+                    Err(failure("appending", &error))
+                }
+            };
+            (outcome, buffer)
+        })
+    }
+
+    fn write(&self, zone: ZoneId, offset_bytes: u64, buffer: Buffer, bytes: Range<usize>) -> Transfer<()> {
+        let checked = self
+            .length(&buffer, &bytes)
+            .and_then(|length| self.core.states.borrow().check_write(zone, offset_bytes, length));
+        if let Err(error) = checked {
+            return Self::settled((Err(error), buffer));
+        }
+        let core = Rc::clone(&self.core);
+        let write = core.ring.write_at(&core.file, core.layout.zone_offset(zone.0, offset_bytes), buffer, bytes);
+        self.core.run(async move {
+            let (outcome, buffer) = write.await;
+            core.unsynced.set(true);
+            (outcome.map(|_| ()).map_err(|error| failure("writing", &error)), buffer)
+        })
+    }
+
+    fn read(&self, zone: ZoneId, offset_bytes: u64, mut buffer: Buffer, bytes: Range<usize>) -> Transfer<()> {
+        let checked = transfer_length(buffer.len(), &bytes, self.geometry.sector_bytes)
+            .and_then(|length| self.core.states.borrow().check_read(zone, offset_bytes, length));
+        let written = match checked {
+            Ok(written) => usize::try_from(written).unwrap_or(usize::MAX).min(bytes.len()),
+            Err(error) => return Self::settled((Err(error), buffer)),
+        };
+        let split = bytes.start + written;
+        buffer[split..bytes.end].fill(0);
+        if written == 0 {
+            return Self::settled((Ok(()), buffer));
+        }
+        let at = self.core.layout.zone_offset(zone.0, offset_bytes);
+        let read = self.core.ring.read_at(&self.core.file, at, buffer, bytes.start..split);
+        Box::pin(async move {
+            let (outcome, buffer) = read.await;
+            let outcome = match outcome {
+                Ok(count) if count == written => Ok(()),
+                Ok(_) => Err(DeviceError::Failed { reason: "the file was truncated", errno: libc::EIO }),
+                Err(error) if error.raw_os_error() == Some(libc::EIO) => {
+                    Err(DeviceError::Unreadable { zone, offset_bytes })
+                }
+                Err(error) => Err(failure("reading", &error)),
+            };
+            (outcome, buffer)
+        })
+    }
+
+    fn flush(&self) -> Command<Result<(), DeviceError>> {
+        Box::pin(self.core.flush())
+    }
+
+    fn open(&self, zone: ZoneId) -> Command<Result<(), DeviceError>> {
+        Self::settled(self.change(zone, |states, zone| states.open(zone)))
+    }
+
+    fn close(&self, zone: ZoneId) -> Command<Result<(), DeviceError>> {
+        Self::settled(self.change(zone, |states, zone| states.close(zone)))
+    }
+
+    fn finish(&self, zone: ZoneId) -> Command<Result<(), DeviceError>> {
+        let outcome = self.change(zone, |states, zone| states.finish(zone));
+        if outcome.is_ok() {
+            self.core.table.borrow_mut().changed(zone);
+        }
+        Self::settled(outcome)
+    }
+
+    fn reset(&self, zone: ZoneId) -> Command<Result<(), DeviceError>> {
+        if let Err(error) = self.change(zone, |states, zone| states.begin_reset(zone)) {
+            return Self::settled(Err(error));
+        }
+        self.core.table.borrow_mut().reset(zone);
+        self.core.run(Rc::clone(&self.core).finish_reset(zone, self.geometry.zone_bytes))
+    }
+
+    /// From the device's pool; beyond the pool's bound from the heap, so that a command never lacks memory. Callers
+    /// that must stay within their budget ask the pool itself.
+    fn alloc_buffer(&self, bytes: usize) -> Buffer {
+        self.pool.try_alloc(bytes).unwrap_or_else(|| Buffer::new_unpooled(bytes))
+    }
+}
+
+impl Drop for FileDevice {
+    fn drop(&mut self) {
+        // Commands that nobody waits for any more still hold the file, and with it the lock.
+        while self.core.tasks.get() > 0 || Rc::strong_count(&self.core.file) > 1 {
+            self.core.ring.wait();
+        }
+    }
+}
