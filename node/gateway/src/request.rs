@@ -54,7 +54,9 @@ impl From<ErrorReply> for GatewayError {
 pub enum BodyPiece {
     Chunk(Bytes),
     /// All bytes came and every declared checksum was verified; the checksum to remember, if the client sent one.
-    End { checksum: Option<Checksum> },
+    End {
+        checksum: Option<Checksum>,
+    },
 }
 
 /// A verified client checksum: S3's name of the algorithm ("CRC32", "CRC64NVME", ...) and its base64 value.
@@ -76,10 +78,17 @@ pub struct Body {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ByteRange {
     /// `bytes=first-last`, inclusive, cut at the object's end.
-    FromTo { first: u64, last: u64 },
-    From { first: u64 },
+    FromTo {
+        first: u64,
+        last: u64,
+    },
+    From {
+        first: u64,
+    },
     /// The last `bytes` bytes.
-    Last { bytes: u64 },
+    Last {
+        bytes: u64,
+    },
 }
 
 /// A started download: the object as it was when it started, the bytes that follow, and the bytes themselves.
@@ -109,9 +118,20 @@ pub enum CoreRequest {
         body: Body,
         reply: ReplyTo<ObjectRow>,
     },
-    PutPart { name: ObjectName, upload: ManifestId, number: u32, body: Body, reply: ReplyTo<PartRow> },
+    PutPart {
+        name: ObjectName,
+        upload: ManifestId,
+        number: u32,
+        body: Body,
+        reply: ReplyTo<PartRow>,
+    },
     /// `range` is resolved against the object's size; `if_match` pins the version to be read.
-    Get { name: ObjectName, range: Option<ByteRange>, if_match: Option<String>, reply: ReplyTo<Download> },
+    Get {
+        name: ObjectName,
+        range: Option<ByteRange>,
+        if_match: Option<String>,
+        reply: ReplyTo<Download>,
+    },
     /// References only, no block moves. `headers` replaces the source's when given. `source_if_match` pins the source.
     Copy {
         source: ObjectName,
@@ -139,5 +159,8 @@ pub enum CoreRequest {
         reply: ReplyTo<ObjectRow>,
     },
     /// Anything the control plane answers alone: S3 buckets, head, delete, listings, uploads, status.
-    Catalog { request: Box<Request>, reply: ReplyTo<Response> },
+    Catalog {
+        request: Box<Request>,
+        reply: ReplyTo<Response>,
+    },
 }

@@ -1,0 +1,231 @@
+//! The verified bytes of a manifest's range, in order: pages of the read plan, and a window of blocks read ahead as far
+//! as the byte budget has room to spare. Dropping it cancels every read behind it.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesOrdered;
+use shingle_proto::ids::BlockHash;
+use shingle_proto::limits::{BLOCK_BYTES_MAX, PLAN_BLOCKS, READ_WINDOW_BLOCKS, SEALED_BYTES_MAX};
+use shingle_proto::message::{BlockRow, ErrorCode, Id128, PlanRead, ReadPlan, Request};
+use shingle_seam::tasks::LocalFuture;
+
+use crate::budget::{Budget, Charge};
+use crate::catalog::expect_variant;
+use crate::core::Core;
+use crate::hedge::{BlockRead, Unread};
+use crate::placement::spread::Placed;
+use crate::request::GatewayError;
+
+/// Why the bytes ended early.
+#[derive(Debug)]
+pub enum StreamError {
+    /// The manifest is gone or lost rows: the object was replaced or deleted.
+    Gone,
+    Failed(GatewayError),
+}
+
+impl From<GatewayError> for StreamError {
+    fn from(error: GatewayError) -> Self {
+        match error {
+            GatewayError::Refused { code: ErrorCode::NoSuchKey | ErrorCode::BlockMissing, .. } => Self::Gone,
+            error => Self::Failed(error),
+        }
+    }
+}
+
+/// What `advance` came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Another block is ready.
+    Ready,
+    /// Window or budget have room only after a `take`.
+    Full,
+    /// All blocks of the range were made ready.
+    End,
+}
+
+/// A block of the plan.
+#[derive(Clone)]
+struct Planned {
+    offset_bytes: u64,
+    row: Rc<BlockRow>,
+    volume: Rc<Placed>,
+}
+
+/// Plain bytes and the budget they hold until the last reader has let go of them.
+struct Held {
+    plain: Vec<u8>,
+    _charge: Charge,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.plain
+    }
+}
+
+/// The bytes `[next, end)` of a manifest.
+pub struct BlockStream {
+    core: Rc<Core>,
+    budget: Rc<Budget>,
+    manifest: Id128,
+    /// The range asked for.
+    first: u64,
+    end: u64,
+    /// From where on nothing is planned yet.
+    unplanned: u64,
+    planned: VecDeque<Planned>,
+    reading: FuturesOrdered<LocalFuture<'static, Result<Bytes, StreamError>>>,
+    ready: VecDeque<Bytes>,
+}
+
+impl BlockStream {
+    pub fn new(core: Rc<Core>, budget: Rc<Budget>, manifest: Id128, first: u64, length_bytes: u64) -> Self {
+        Self {
+            core,
+            budget,
+            manifest,
+            first,
+            end: first.saturating_add(length_bytes),
+            unplanned: first,
+            planned: VecDeque::new(),
+            reading: FuturesOrdered::new(),
+            ready: VecDeque::new(),
+        }
+    }
+
+    /// Starts reads as far as window and budget allow, and waits for the first of them; its bytes wait for
+    /// [`Self::take`]. Only a hungry client, one that has nothing left, waits for budget; the others read ahead with
+    /// what is to spare, so that a client that takes nothing holds one block. Safe to drop and call again.
+    pub async fn advance(&mut self, hungry: bool) -> Result<Progress, StreamError> {
+        self.fill(hungry).await?;
+        match self.reading.next().await {
+            Some(piece) => {
+                self.ready.push_back(piece?);
+                Ok(Progress::Ready)
+            }
+            None if self.planned.is_empty() && self.unplanned >= self.end => Ok(Progress::End),
+            None => Ok(Progress::Full),
+        }
+    }
+
+    /// Whether [`Self::take`] has something to give.
+    pub fn is_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// The next bytes in order, once they are ready.
+    pub fn take(&mut self) -> Option<Bytes> {
+        self.ready.pop_front()
+    }
+
+    async fn fill(&mut self, hungry: bool) -> Result<(), StreamError> {
+        while self.reading.len() + self.ready.len() < READ_WINDOW_BLOCKS {
+            if self.planned.is_empty() {
+                if self.unplanned >= self.end {
+                    return Ok(());
+                }
+                self.plan().await?;
+            }
+            let Some(next) = self.planned.front() else { return Ok(()) };
+            let bytes = u64::from(next.row.plain_bytes) + u64::from(next.row.sealed_bytes);
+            let charge = if hungry && self.reading.is_empty() && self.ready.is_empty() {
+                self.budget.take(&self.core.world, bytes).await?
+            } else {
+                match self.budget.take_spare(bytes) {
+                    Some(charge) => charge,
+                    None => return Ok(()),
+                }
+            };
+            if let Some(next) = self.planned.pop_front() {
+                let read = read_piece(self.core.clone(), self.manifest.clone(), next, charge, self.first, self.end);
+                self.reading.push_back(Box::pin(read));
+            }
+        }
+        Ok(())
+    }
+
+    async fn plan(&mut self) -> Result<(), StreamError> {
+        let length = self.end - self.unplanned;
+        let (blocks, next) = plan(&self.core, &self.manifest, self.unplanned, length, PLAN_BLOCKS).await?;
+        self.planned.extend(blocks);
+        self.unplanned = next;
+        Ok(())
+    }
+}
+
+/// Blocks that hold `[offset, offset + length)`, up to `max_blocks`, and where the last of them ends.
+async fn plan(
+    core: &Core,
+    manifest: &Id128,
+    offset_bytes: u64,
+    length_bytes: u64,
+    max_blocks: u32,
+) -> Result<(Vec<Planned>, u64), StreamError> {
+    let request = PlanRead { manifest: manifest.clone(), offset_bytes, length_bytes, max_blocks };
+    let plan: ReadPlan = expect_variant!(core.control.call(Request::PlanRead(Box::new(request))).await?, ReadPlan)?;
+    let volumes: Vec<Rc<Placed>> = plan.volumes.iter().map(|volume| Rc::new(Placed::for_reads(volume))).collect();
+    let mut at = offset_bytes;
+    let mut blocks = Vec::with_capacity(plan.blocks.len());
+    for block in plan.blocks {
+        let end = block.offset_bytes.saturating_add(u64::from(block.row.plain_bytes));
+        let sane = block.row.plain_bytes <= BLOCK_BYTES_MAX && block.row.sealed_bytes <= SEALED_BYTES_MAX;
+        // Blocks follow each other without a gap; the first one may begin before the range.
+        let follows = if blocks.is_empty() { block.offset_bytes <= at } else { block.offset_bytes == at };
+        let volume = volumes.get(block.volume as usize).cloned();
+        let Some(volume) = volume.filter(|_| sane && follows && end > at) else {
+            tracing::error!(offset = block.offset_bytes, at, "the read plan contradicts itself");
+            return Err(GatewayError::ControlUnavailable.into());
+        };
+        at = end;
+        blocks.push(Planned { offset_bytes: block.offset_bytes, row: block.row.into(), volume });
+    }
+    // A manifest that ends before its object does has been reclaimed meanwhile.
+    if blocks.is_empty() { Err(StreamError::Gone) } else { Ok((blocks, at)) }
+}
+
+/// One block, trimmed to the range.
+async fn read_piece(
+    core: Rc<Core>,
+    manifest: Id128,
+    planned: Planned,
+    mut charge: Charge,
+    first: u64,
+    end: u64,
+) -> Result<Bytes, StreamError> {
+    let plain = read_block(&core, &manifest, &planned).await?;
+    charge.shrink_to(plain.capacity() as u64);
+    let from = first.saturating_sub(planned.offset_bytes).min(plain.len() as u64) as usize;
+    let to = end.saturating_sub(planned.offset_bytes).min(plain.len() as u64) as usize;
+    Ok(Bytes::from_owner(Held { plain, _charge: charge }).slice(from..to.max(from)))
+}
+
+/// The block from any member, with a new plan once when the first one leads nowhere.
+async fn read_block(core: &Core, manifest: &Id128, planned: &Planned) -> Result<Vec<u8>, StreamError> {
+    let unreadable = || {
+        let hash = BlockHash::from(&planned.row.hash);
+        tracing::error!(%hash, volume = %planned.volume.id, "block unreadable");
+        StreamError::Failed(GatewayError::BlockUnreadable { hash: hash.to_string() })
+    };
+    match BlockRead::new(core, &planned.row, &planned.volume).run().await {
+        Ok(plain) => return Ok(plain),
+        Err(Unread::Fatal(error)) => return Err(error.into()),
+        Err(Unread::Stale | Unread::Nowhere) => {}
+    }
+    let length = u64::from(planned.row.plain_bytes);
+    let (again, _) = plan(core, manifest, planned.offset_bytes, length, 1).await?;
+    let Some(again) = again.into_iter().next() else { return Err(StreamError::Gone) };
+    // The same place again cannot help, and another hash at this offset cannot be.
+    let same = again.row.put_id == planned.row.put_id && again.volume == planned.volume;
+    if same || again.row.hash != planned.row.hash {
+        return Err(unreadable());
+    }
+    match BlockRead::new(core, &again.row, &again.volume).run().await {
+        Ok(plain) => Ok(plain),
+        Err(Unread::Fatal(error)) => Err(error.into()),
+        Err(Unread::Stale | Unread::Nowhere) => Err(unreadable()),
+    }
+}

@@ -1,0 +1,135 @@
+//! Copies are references, unless a block has to be cut; a completed upload is one object.
+
+use shingle_codec::hash::{EtagHasher, sha256};
+use shingle_gateway::request::{ByteRange, CoreRequest, GatewayError};
+use shingle_proto::ids::ManifestId;
+use shingle_proto::message::{ErrorCode, ObjectHeaders, ObjectRow, PartName, PartRow};
+use tokio::sync::oneshot;
+
+use crate::cell::{BLOCK, Cell, body, in_cell, name, noise};
+
+const UPLOAD: ManifestId = ManifestId(99);
+
+#[test]
+fn a_copy_moves_no_block() {
+    in_cell(
+        |_| {},
+        async |cell| {
+            let bytes = noise(1, 5 * BLOCK + 1);
+            let row = cell.put("from", &bytes).await.expect("stored");
+            let records = cell.records();
+            let copied = copy(&cell, "from", "to", None).await.expect("copied");
+            assert_eq!((copied.etag, copied.size_bytes, copied.blocks), (row.etag, row.size_bytes, row.blocks));
+            assert_eq!(cell.records(), records);
+            assert!(cell.get("to").await.expect("read") == bytes);
+        },
+    );
+}
+
+#[test]
+fn a_copy_takes_new_headers_and_pins_its_source() {
+    in_cell(
+        |_| {},
+        async |cell| {
+            cell.put("from", b"bytes").await.expect("stored");
+            let headers = ObjectHeaders { content_type: Some("text/new".to_owned()), ..ObjectHeaders::default() };
+            let copied = copy(&cell, "from", "to", Some(headers)).await.expect("copied");
+            assert_eq!(copied.headers.content_type.as_deref(), Some("text/new"));
+            let (reply, answer) = oneshot::channel();
+            let (source, source_if_match) = (name("from"), Some("stale".to_owned()));
+            let name = name("to");
+            cell.send(CoreRequest::Copy { source, source_if_match, name, headers: None, precondition: None, reply })
+                .await;
+            let refused = answer.await.expect("an answer");
+            assert!(matches!(refused, Err(GatewayError::Refused { code: ErrorCode::PreconditionFailed, .. })));
+        },
+    );
+}
+
+#[test]
+fn a_part_of_whole_blocks_is_copied_by_reference_and_any_other_by_bytes() {
+    in_cell(
+        |_| {},
+        async |cell| {
+            let bytes = noise(2, 5 * BLOCK + 9);
+            cell.put("from", &bytes).await.expect("stored");
+            let records = cell.records();
+            let block = BLOCK as u64;
+            copy_part(&cell, 1, Some(ByteRange::FromTo { first: block, last: 4 * block - 1 })).await.expect("copied");
+            copy_part(&cell, 2, Some(ByteRange::From { first: 5 * block })).await.expect("copied");
+            assert_eq!(cell.records(), records, "whole blocks");
+            copy_part(&cell, 3, Some(ByteRange::FromTo { first: 7, last: 2 * block })).await.expect("copied");
+            assert!(cell.records() > records, "cut blocks are new blocks");
+            let row = complete(&cell, &[1, 2, 3]).await.expect("completed");
+            let size = BLOCK;
+            let expected = [&bytes[size..4 * size], &bytes[5 * size..], &bytes[7..=2 * size]].concat();
+            assert_eq!(row.size_bytes, expected.len() as u64);
+            assert!(cell.get("whole").await.expect("read") == expected);
+        },
+    );
+}
+
+#[test]
+fn a_completed_upload_has_the_etag_of_all_its_blocks() {
+    in_cell(
+        |_| {},
+        async |cell| {
+            let parts = [noise(3, 2 * BLOCK), noise(4, 4 * BLOCK + 5), noise(5, 77)];
+            for (number, part) in (1..).zip(&parts) {
+                put_part(&cell, number, part.clone()).await.expect("stored");
+            }
+            let row = complete(&cell, &[1, 2, 3]).await.expect("completed");
+            let mut etag = EtagHasher::new();
+            parts.iter().flat_map(|part| part.chunks(BLOCK)).for_each(|block| etag.push(&sha256(block)));
+            assert_eq!(row.etag, etag.finish());
+            assert!(cell.get("whole").await.expect("read") == parts.concat());
+        },
+    );
+}
+
+#[test]
+fn a_part_that_was_not_uploaded_is_refused() {
+    in_cell(
+        |_| {},
+        async |cell| {
+            put_part(&cell, 1, vec![1; 10]).await.expect("stored");
+            let refused = complete_as(&cell, vec![PartName { number: 1, etag: "other-1".to_owned() }]).await;
+            assert!(matches!(refused, Err(GatewayError::Refused { code: ErrorCode::InvalidPart, number: 1, .. })));
+        },
+    );
+}
+
+async fn copy(cell: &Cell, from: &str, to: &str, headers: Option<ObjectHeaders>) -> Result<ObjectRow, GatewayError> {
+    let (reply, answer) = oneshot::channel();
+    let (source, name) = (name(from), name(to));
+    cell.send(CoreRequest::Copy { source, source_if_match: None, name, headers, precondition: None, reply }).await;
+    answer.await.expect("an answer")
+}
+
+async fn copy_part(cell: &Cell, number: u32, range: Option<ByteRange>) -> Result<PartRow, GatewayError> {
+    let (reply, answer) = oneshot::channel();
+    let (source, name) = (name("from"), name("whole"));
+    let request = CoreRequest::CopyPart { source, source_if_match: None, range, name, upload: UPLOAD, number, reply };
+    cell.send(request).await;
+    answer.await.expect("an answer")
+}
+
+async fn put_part(cell: &Cell, number: u32, bytes: Vec<u8>) -> Result<PartRow, GatewayError> {
+    let (reply, answer) = oneshot::channel();
+    let (name, body) = (name("whole"), body(bytes));
+    cell.send(CoreRequest::PutPart { name, upload: UPLOAD, number, body, reply }).await;
+    answer.await.expect("an answer")
+}
+
+async fn complete(cell: &Cell, numbers: &[u32]) -> Result<ObjectRow, GatewayError> {
+    let etag = |number| cell.control.tables.borrow().parts[number].etag.clone();
+    let parts = numbers.iter().map(|number| PartName { number: *number, etag: etag(number) }).collect();
+    complete_as(cell, parts).await
+}
+
+async fn complete_as(cell: &Cell, parts: Vec<PartName>) -> Result<ObjectRow, GatewayError> {
+    let (reply, answer) = oneshot::channel();
+    let name = name("whole");
+    cell.send(CoreRequest::Complete { name, upload: UPLOAD, parts, precondition: None, reply }).await;
+    answer.await.expect("an answer")
+}

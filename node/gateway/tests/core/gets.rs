@@ -1,0 +1,216 @@
+//! Gets: the right bytes or an error, from whichever member has them, and no more work than somebody waits for.
+
+use std::time::{Duration, Instant};
+
+use shingle_gateway::request::{ByteRange, CoreRequest, GatewayError};
+use shingle_proto::message::{ErrorCode, FindingKind};
+use tokio::sync::oneshot;
+
+use crate::cell::{BLOCK, Cell, in_cell, name, noise};
+use crate::host::Mode;
+
+#[test]
+fn ranges_are_cut_to_the_byte() {
+    in_cell(
+        |_| {},
+        async |cell| {
+            let bytes = noise(1, 2 * BLOCK + 100);
+            cell.put("o", &bytes).await.expect("stored");
+            let size = bytes.len();
+            for (first, last) in
+                [(0, 0), (BLOCK - 1, BLOCK), (5, size - 1), (BLOCK, 2 * BLOCK - 1), (size - 1, size + 9)]
+            {
+                let range = ByteRange::FromTo { first: first as u64, last: last as u64 };
+                let got = cell.get_range("o", Some(range)).await.expect("read");
+                assert!(got == bytes[first..(last + 1).min(size)], "{first}-{last}");
+            }
+            let last = cell.get_range("o", Some(ByteRange::Last { bytes: 200 })).await.expect("read");
+            assert!(last == bytes[size - 200..]);
+            let beyond = cell.get_range("o", Some(ByteRange::From { first: size as u64 })).await;
+            assert_eq!(beyond, Err(GatewayError::RangeNotSatisfiable { size_bytes: size as u64 }));
+        },
+    );
+}
+
+#[test]
+fn a_range_reads_only_the_blocks_it_needs() {
+    in_cell(
+        |_| {},
+        async |cell| {
+            cell.put("o", &noise(1, 6 * BLOCK)).await.expect("stored");
+            let middle = (2 * BLOCK + 7) as u64;
+            cell.get_range("o", Some(ByteRange::FromTo { first: middle, last: middle })).await.expect("read");
+            assert_eq!(reads(&cell), 1);
+        },
+    );
+}
+
+#[test]
+fn a_missing_object_and_another_version_are_refused() {
+    in_cell(
+        |_| {},
+        async |cell| {
+            let missing = cell.get("nothing").await;
+            assert!(matches!(missing, Err(GatewayError::Refused { code: ErrorCode::NoSuchKey, .. })), "{missing:?}");
+            let row = cell.put("o", b"1").await.expect("stored");
+            for (if_match, fits) in [(row.etag.clone(), true), ("other".to_owned(), false), ("*".to_owned(), true)] {
+                let (reply, answer) = oneshot::channel();
+                cell.send(CoreRequest::Get { name: name("o"), range: None, if_match: Some(if_match), reply }).await;
+                assert_eq!(answer.await.expect("an answer").is_ok(), fits);
+            }
+        },
+    );
+}
+
+#[test]
+fn a_corrupted_copy_is_a_finding_and_another_one_is_served() {
+    in_cell(
+        |_| {},
+        async |cell| {
+            let bytes = noise(2, 10_000);
+            cell.put("o", &bytes).await.expect("stored");
+            let holders: Vec<_> = cell.hosts.iter().filter(|host| host.record_count() > 0).collect();
+            holders[..3].iter().for_each(|host| host.reads.set(Mode::Corrupts));
+            for _ in 0..50 {
+                assert!(cell.get("o").await.expect("one good copy is enough") == bytes);
+                if !cell.control.tables.borrow().findings.is_empty() {
+                    break;
+                }
+            }
+            let tables = cell.control.tables.borrow();
+            assert!(!tables.findings.is_empty());
+            assert!(tables.findings.iter().all(|finding| finding.kind == FindingKind::RecordDamaged));
+        },
+    );
+}
+
+#[test]
+fn a_host_that_lost_the_record_is_a_finding_and_another_one_is_served() {
+    in_cell(
+        |_| {},
+        async |cell| {
+            let bytes = noise(2, 10_000);
+            cell.put("o", &bytes).await.expect("stored");
+            let holders: Vec<_> = cell.hosts.iter().filter(|host| host.record_count() > 0).collect();
+            holders[1..]
+                .iter()
+                .for_each(|host| host.records.borrow_mut().values_mut().for_each(|extent| extent.clear()));
+            assert!(cell.get("o").await.expect("one good copy is enough") == bytes);
+            for finding in &cell.control.tables.borrow().findings {
+                assert_eq!(finding.kind, FindingKind::RecordMissing);
+            }
+        },
+    );
+}
+
+#[test]
+fn a_block_corrupted_everywhere_is_an_error_and_never_wrong_bytes() {
+    in_cell(
+        |_| {},
+        async |cell| {
+            cell.put("o", &noise(3, 10_000)).await.expect("stored");
+            cell.hosts.iter().for_each(|host| host.reads.set(Mode::Corrupts));
+            let error = cell.get("o").await.expect_err("nothing good is left");
+            assert!(matches!(error, GatewayError::BlockUnreadable { .. }), "{error}");
+            cell.until("every copy is a finding", || cell.control.tables.borrow().findings.len() >= 4).await;
+        },
+    );
+}
+
+#[test]
+fn a_late_member_is_hedged_and_the_loser_cancelled() {
+    in_cell(
+        |_| {},
+        async |cell| {
+            let bytes = noise(4, 10_000);
+            cell.put("o", &bytes).await.expect("stored");
+            let late = cell.hosts.iter().find(|host| host.record_count() > 0).expect("a member");
+            late.reads.set(Mode::Stalls);
+            let start = Instant::now();
+            let mut gets = 0;
+            while late.reads_started.get() < 2 {
+                assert!(cell.get("o").await.expect("read") == bytes);
+                gets += 1;
+                assert!(gets < 100, "the stalled member is asked at some time");
+            }
+            assert!(start.elapsed() < Duration::from_secs(5), "nobody waited for the stalled member");
+            cell.until("the loser is cancelled", || late.cancelled.get() == late.reads_started.get()).await;
+            let asked = late.reads_started.get();
+            for _ in 0..20 {
+                cell.get("o").await.expect("read");
+            }
+            assert_eq!(late.reads_started.get(), asked, "who keeps losing is asked last");
+        },
+    );
+}
+
+#[test]
+fn a_dead_host_does_not_stop_reads() {
+    in_cell(
+        |_| {},
+        async |mut cell: Cell| {
+            let bytes = noise(5, 3 * BLOCK);
+            cell.put("o", &bytes).await.expect("stored");
+            cell.host_tasks[3].abort();
+            drop((&mut cell.host_tasks[3]).await);
+            for _ in 0..5 {
+                assert!(cell.get("o").await.expect("read") == bytes);
+            }
+        },
+    );
+}
+
+#[test]
+fn an_object_replaced_while_it_is_opened_is_read_in_its_new_version() {
+    in_cell(
+        |_| {},
+        async |cell| {
+            cell.put("new", b"new version").await.expect("stored");
+            cell.put("o", b"old version").await.expect("stored");
+            let new = cell.control.tables.borrow().objects["new"].clone();
+            *cell.control.replace_after_head.borrow_mut() = Some(new);
+            assert_eq!(cell.get("o").await.expect("read"), b"new version");
+        },
+    );
+}
+
+#[test]
+fn a_client_that_leaves_stops_the_reads_behind_it() {
+    in_cell(
+        |_| {},
+        async |cell| {
+            cell.put("o", &noise(6, 20 * BLOCK)).await.expect("stored");
+            let (reply, answer) = oneshot::channel();
+            cell.send(CoreRequest::Get { name: name("o"), range: None, if_match: None, reply }).await;
+            let download = answer.await.expect("an answer").expect("opened");
+            cell.world.tasks.sleep(Duration::from_millis(300)).await;
+            let ahead = reads(&cell);
+            assert!(ahead <= 8, "{ahead} blocks read for a client that takes none");
+            drop(download);
+            cell.world.tasks.sleep(Duration::from_millis(300)).await;
+            assert_eq!(reads(&cell), ahead);
+        },
+    );
+}
+
+#[test]
+fn gets_that_are_not_consumed_leave_the_others_their_share() {
+    in_cell(
+        |config| config.budget_bytes = 24 << 20,
+        async |cell| {
+            let bytes = noise(7, 6 * BLOCK);
+            cell.put("o", &bytes).await.expect("stored");
+            let mut idle = Vec::new();
+            for _ in 0..2 {
+                let (reply, answer) = oneshot::channel();
+                cell.send(CoreRequest::Get { name: name("o"), range: None, if_match: None, reply }).await;
+                idle.push(answer.await.expect("an answer").expect("opened"));
+            }
+            assert!(cell.get("o").await.expect("read") == bytes);
+        },
+    );
+}
+
+fn reads(cell: &Cell) -> u32 {
+    cell.hosts.iter().map(|host| host.reads_started.get()).sum()
+}
