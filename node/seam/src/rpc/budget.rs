@@ -115,7 +115,7 @@ mod tests {
         let sum = raised.clone();
         last.on_raise(Box::new(move |more| sum.set(sum.get() + more)));
         drop(shares);
-        assert!(last.bytes() + raised.get() >= 30 * MIB as u32, "{}", raised.get());
+        assert!(last.bytes() + raised.get() >= 24 * MIB as u32, "{}", raised.get());
         drop(last);
         assert_eq!(budget.left.get(), 128 * MIB);
     }

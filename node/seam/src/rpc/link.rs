@@ -264,8 +264,10 @@ impl Ask<'_> {
         let unsent = |_| RpcError::Connect(io::ErrorKind::ConnectionAborted);
         self.link.places.acquire(1).await.map_err(unsent)?;
         self.place = true;
-        self.link.credit.acquire(credit).await.map_err(unsent)?;
-        self.credit = credit;
+        if credit > 0 {
+            self.link.credit.acquire(credit).await.map_err(unsent)?; // who needs none waits behind nobody
+            self.credit = credit;
+        }
         Ok(())
     }
 }
