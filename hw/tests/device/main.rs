@@ -1,0 +1,8 @@
+//! Tests of whole devices: one conformance body against every back end, crashes, faults, the ring.
+
+mod conformance;
+mod crash;
+mod damage;
+mod faults;
+mod rig;
+mod ring;
