@@ -37,11 +37,11 @@ struct Ready {
 }
 
 /// Serves until `stop`. Prints `READY {json}` on standard output when it does.
-pub fn run(config: &ControlConfig, stop: &Stop) -> Result<(), ControlError> {
+pub fn run(config: ControlConfig, stop: Stop) -> Result<(), ControlError> {
     config.check()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let tasks = LocalSet::new();
-    let result = runtime.block_on(tasks.run_until(serve(config, stop)));
+    let result = runtime.block_on(tasks.run_until(serve(&config, &stop)));
     // The service's tasks hold the store: only when they are gone is its directory free for the next process.
     drop(tasks);
     result
