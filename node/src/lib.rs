@@ -2,6 +2,8 @@
 //!
 //! Everything here runs on the thread of one shard; a disk has exactly one owner (invariant 5).
 
+pub mod config;
 pub mod extent;
 pub mod metrics;
 pub mod osd;
+pub mod process;

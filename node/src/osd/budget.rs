@@ -1,34 +1,38 @@
 //! The byte budget of one shard, and the buffers it pays for.
 //!
 //! Every payload in memory, received or read, holds a [`Grant`]; when the budget is spent the caller is told to slow
-//! down (invariant 9).
+//! down (invariant 9), or waits in a bounded line.
 
-use std::cell::Cell;
 use std::ops::Range;
 use std::rc::Rc;
 
+use futures_util::FutureExt;
 use shingle_hw::buffer::Buffer;
+use shingle_seam::gate::Gate;
 
 use crate::extent::record::RECORD_HEADER_BYTES;
 
 /// Bytes a shard may hold.
 pub struct Budget {
     limit_bytes: u64,
-    used_bytes: Cell<u64>,
+    left: Gate,
 }
 
 impl Budget {
     pub fn new(limit_bytes: u64) -> Rc<Self> {
-        Rc::new(Self { limit_bytes, used_bytes: Cell::new(0) })
+        Rc::new(Self { limit_bytes, left: Gate::new(limit_bytes) })
     }
 
-    /// `bytes` of the budget until the grant is dropped; `None` when so much is not left.
+    /// `bytes` of the budget until the grant is dropped; `None` when so much is not left, or others wait for it.
     pub fn take(self: &Rc<Self>, bytes: u64) -> Option<Grant> {
-        let used_bytes = self.used_bytes.get().checked_add(bytes)?;
-        if used_bytes > self.limit_bytes {
+        self.wait(bytes).now_or_never().flatten()
+    }
+
+    /// As [`Budget::take`], but waits in line; `None` when the whole budget is less. The caller bounds the line.
+    pub async fn wait(self: &Rc<Self>, bytes: u64) -> Option<Grant> {
+        if bytes > self.limit_bytes || self.left.acquire(bytes).await.is_err() {
             return None;
         }
-        self.used_bytes.set(used_bytes);
         Some(Grant { budget: self.clone(), bytes })
     }
 
@@ -37,7 +41,7 @@ impl Budget {
     }
 
     pub fn used_bytes(&self) -> u64 {
-        self.used_bytes.get()
+        self.limit_bytes - self.left.free()
     }
 }
 
@@ -49,7 +53,29 @@ pub struct Grant {
 
 impl Drop for Grant {
     fn drop(&mut self) {
-        self.budget.used_bytes.set(self.budget.used_bytes.get() - self.bytes);
+        self.budget.left.release(self.bytes);
+    }
+}
+
+/// The two budgets of a shard: reads cannot starve puts, nor puts reads.
+#[derive(Clone)]
+pub struct Budgets {
+    /// Payloads received and not yet durable.
+    pub receive: Rc<Budget>,
+    /// Records read and not yet sent.
+    pub read: Rc<Budget>,
+}
+
+impl Budgets {
+    /// Three quarters for what is received, the rest for what is read.
+    pub fn of(bytes: u64) -> Self {
+        Self { receive: Budget::new(bytes - bytes / 4), read: Budget::new(bytes / 4) }
+    }
+
+    /// What may be promised to connections as credit: a little less than what can be received, since a record is a
+    /// little larger than its payload.
+    pub fn credit_bytes(&self) -> u64 {
+        self.receive.limit_bytes() / 16 * 15
     }
 }
 

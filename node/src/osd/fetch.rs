@@ -76,7 +76,8 @@ impl Osd {
             return Err(self.damaged(key, FindingKind::RecordDamaged, "the toc points outside the extent"));
         };
         let bytes = place.bytes() as usize;
-        let grant = self.budget.take(place.bytes()).ok_or(Refusal::Busy("the shard's byte budget is spent"))?;
+        let granted = self.budgets.read.wait(place.bytes()).await;
+        let grant = granted.ok_or(Refusal::Busy("the shard's byte budget is too small for the record"))?;
         let zone = self.layout().zone(extent.header.slot, spot.zone);
         let buffer = match reader::read(&*self.device, zone, spot.offset_bytes, bytes).await {
             Ok(buffer) => buffer,

@@ -1,8 +1,9 @@
 //! Heartbeats: every OSD of the shard with its extents, to control, and findings until they are acknowledged.
 //!
-//! An answered heartbeat acknowledges its findings. Each shard reports its own OSDs; a host with several shards sends
-//! several heartbeats.
+//! An answered heartbeat acknowledges its findings. A host sends one heartbeat for all its shards: the first shard
+//! sends, the others leave their reports on the board.
 
+use std::mem::take;
 use std::time::Duration;
 
 use shingle_proto::ids::CellId;
@@ -47,38 +48,50 @@ impl Shard {
         let mut heard = true;
         loop {
             let started = self.world.clock.now();
-            match self.send_heartbeat().await {
-                Ok(cell) if cell != self.cell => {
-                    for osd in self.osds() {
-                        osd.fail(&format!("it belongs to cell {}, control is that of cell {cell}", self.cell));
+            let (findings, acknowledges) = self.findings.batch();
+            let board = &self.config.board;
+            let (acknowledged, cell) = board.renew(self.config.shard, self.reports(), (findings, acknowledges));
+            self.findings.acknowledge(acknowledged);
+            if let Some(cell) = cell.filter(|cell| *cell != self.cell) {
+                self.end(cell);
+                return;
+            }
+            if self.config.shard == 0 {
+                match self.send_heartbeat().await {
+                    Ok(()) if !heard => {
+                        tracing::info!(control = %self.config.control, "control answers again");
+                        heard = true;
                     }
-                    tracing::error!(%cell, "this host's disks belong to another cell than its control: it stops serving");
-                    return;
+                    Ok(()) => {}
+                    Err(error) if heard => {
+                        tracing::warn!(control = %self.config.control, %error, "control does not answer heartbeats");
+                        heard = false;
+                    }
+                    Err(_) => {}
                 }
-                Ok(_) if !heard => {
-                    tracing::info!(control = %self.config.control, "control answers again");
-                    heard = true;
-                }
-                Ok(_) => {}
-                Err(error) if heard => {
-                    tracing::warn!(control = %self.config.control, %error, "control does not answer heartbeats");
-                    heard = false;
-                }
-                Err(_) => {}
             }
             let spent = self.world.clock.now() - started;
             self.world.tasks.sleep(interval.saturating_sub(spent)).await;
         }
     }
 
-    async fn send_heartbeat(&self) -> Result<CellId, HeartbeatError> {
+    /// The disks are another cell's: none of them serves any more.
+    fn end(&self, cell: CellId) {
+        for osd in self.osds() {
+            osd.fail(&format!("it belongs to cell {}, control is that of cell {cell}", self.cell));
+        }
+        tracing::error!(%cell, "this host's disks belong to another cell than its control: it stops serving");
+    }
+
+    async fn send_heartbeat(&self) -> Result<(), HeartbeatError> {
         let sequence = self.heartbeats.get() + 1;
         self.heartbeats.set(sequence);
-        let (findings, acknowledges) = self.findings.batch();
+        let mut collected = self.config.board.collect();
+        let (osds, findings) = (take(&mut collected.osds), take(&mut collected.findings));
         let (host, boot) = self.host_and_boot();
-        let heartbeat = Heartbeat { host: host.0, boot: boot.0, sequence, osds: self.reports(), findings };
+        let heartbeat = Heartbeat { host: host.0, boot: boot.0, sequence, osds, findings };
         let cell = send(&self.peers, &self.config, heartbeat).await?;
-        self.findings.acknowledge(acknowledges);
-        Ok(cell)
+        self.config.board.answered(&collected, cell);
+        Ok(())
     }
 }

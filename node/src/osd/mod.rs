@@ -1,5 +1,6 @@
 //! OSDs: one disk each, owned by one shard. Group commit, reads, recovery at start, and what is told to control.
 
+pub mod board;
 pub mod budget;
 mod commit;
 pub mod extent;

@@ -13,7 +13,7 @@ use shingle_proto::limits::MIB;
 use shingle_proto::message::{ExtentState, FindingKind};
 use shingle_seam::World;
 
-use super::budget::Budget;
+use super::budget::Budgets;
 use super::extent::Extent;
 use super::findings::Findings;
 use super::store::Osd;
@@ -167,14 +167,14 @@ pub async fn mount(
     disk: Disk,
     label: Label,
     findings: Rc<Findings>,
-    budget: Rc<Budget>,
+    budgets: Budgets,
 ) -> Result<(Rc<Osd>, MountReport), MountError> {
     let path = disk.path.clone();
     let failed = |cause| MountError::Device { path: path.clone(), cause };
     let device = disk.device.clone();
     let layout = label.layout;
     let zones = device.report(ZoneId(0), device.geometry().zones).await.map_err(failed)?;
-    let osd = Osd::new(world, disk.device, disk.path, label, (findings, budget));
+    let osd = Osd::new(world, disk.device, disk.path, label, findings, budgets);
     let mut report = MountReport::default();
     if let Some(first) = zones.first() {
         finish_if_active(&*device, first).await.map_err(failed)?;

@@ -14,13 +14,14 @@ use shingle_proto::message::{OsdReport, Role};
 use shingle_seam::World;
 use shingle_seam::rpc::{Peers, ServeOptions, serve};
 
-use super::budget::Budget;
+use super::board::Board;
+use super::budget::Budgets;
 use super::findings::Findings;
 use super::mount::{Disk, MountError, MountReport, mount, read_label, write_label};
 use super::store::Osd;
 
 /// How a shard is reached and whom it reports to.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ShardConfig {
     pub host: HostId,
     /// New at every start of the process; the same for all its shards.
@@ -30,6 +31,17 @@ pub struct ShardConfig {
     pub control: SocketAddr,
     /// Payloads received and not yet durable, and reads not yet sent.
     pub budget_bytes: u64,
+    /// Where the shards of the process leave their reports.
+    pub board: Board,
+    /// This shard's number in the process, from 0.
+    pub shard: usize,
+}
+
+impl ShardConfig {
+    /// The only shard of its process.
+    pub fn solo(host: HostId, boot: BootId, listen: SocketAddr, control: SocketAddr, budget_bytes: u64) -> Self {
+        Self { host, boot, listen, control, budget_bytes, board: Board::new(1), shard: 0 }
+    }
 }
 
 /// Why a shard does not start.
@@ -70,7 +82,7 @@ impl Shard {
         let address = listener.local_address();
         let peers = Peers::new(world.clone(), Role::Host, format!("host-{:x}", config.host.0));
         let findings = Rc::new(Findings::default());
-        let budget = Budget::new(config.budget_bytes);
+        let budgets = Budgets::of(config.budget_bytes);
         let mut labelled = Vec::new();
         let mut empty = Vec::new();
         for disk in disks {
@@ -103,9 +115,9 @@ impl Shard {
         }
         let mounting = labelled
             .into_iter()
-            .map(|(disk, label)| mount(world.clone(), disk, label, findings.clone(), budget.clone()));
+            .map(|(disk, label)| mount(world.clone(), disk, label, findings.clone(), budgets.clone()));
         let (osds, mounted) = futures_util::future::try_join_all(mounting).await?.into_iter().unzip();
-        let budget_bytes = budget.limit_bytes();
+        let budget_bytes = budgets.credit_bytes();
         let heartbeats = Cell::new(0);
         let shard = Rc::new(Self { world, config, address, osds, cell, findings, peers, heartbeats, mounted });
         let serving = serve(shard.world.clone(), listener, shard.clone(), ServeOptions { budget_bytes });

@@ -13,7 +13,7 @@ use shingle_proto::limits::{BLOCK_BYTES_MAX, OSD_QUEUE_RECORDS_MAX, SEALED_BYTES
 use shingle_proto::message::{Appended, ExtentClosed, OsdState};
 use shingle_seam::World;
 
-use super::budget::{Budget, RecordBuffer};
+use super::budget::{Budgets, RecordBuffer};
 use super::commit::Commit;
 use super::extent::{Extent, Item, State, Work};
 use super::findings::Findings;
@@ -62,7 +62,7 @@ pub struct Osd {
     pub(super) reads_in_flight: Cell<usize>,
     pub(super) metrics: OsdMetrics,
     pub(super) findings: Rc<Findings>,
-    pub(super) budget: Rc<Budget>,
+    pub(super) budgets: Budgets,
 }
 
 impl Osd {
@@ -72,7 +72,8 @@ impl Osd {
         device: Rc<dyn ZonedDevice>,
         path: String,
         label: Label,
-        shared: (Rc<Findings>, Rc<Budget>),
+        findings: Rc<Findings>,
+        budgets: Budgets,
     ) -> Self {
         let metrics = OsdMetrics::new(world.clock.now());
         Self {
@@ -86,8 +87,8 @@ impl Osd {
             commit: Commit::default(),
             reads_in_flight: Cell::new(0),
             metrics,
-            findings: shared.0,
-            budget: shared.1,
+            findings,
+            budgets,
         }
     }
 
@@ -114,7 +115,7 @@ impl Osd {
         extent.check_open()?;
         self.check_size(payload_bytes)?;
         let bytes = record_bytes(payload_bytes);
-        let grant = self.budget.take(bytes).ok_or(Refusal::Busy("the shard's byte budget is spent"))?;
+        let grant = self.budgets.receive.take(bytes).ok_or(Refusal::Busy("the shard's byte budget is spent"))?;
         Ok(RecordBuffer::new(self.device.alloc_buffer(bytes as usize), payload_bytes, grant))
     }
 

@@ -1,0 +1,243 @@
+//! The host process: one thread per shard, each with its ring, its disks and its port.
+//!
+//! A host starts whole or not at all. When it is told to stop it just stops: whatever was acknowledged is durable.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use futures_util::future::select;
+use local_sync::oneshot;
+use shingle_hw::backend::file::{self, OpenError};
+use shingle_hw::buffer::BufferPool;
+use shingle_hw::device::ZonedDevice;
+use shingle_hw::ring::Ring;
+use shingle_proto::ids::{BootId, HostId};
+use shingle_proto::limits::MIB;
+use shingle_seam::World;
+use shingle_seam::entropy::{Entropy, SystemEntropy};
+use shingle_seam::on_glommio::{EventFd, run_shard, stopped};
+use shingle_seam::stop::Stop;
+
+use crate::config::{ConfigError, HostConfig};
+use crate::osd::board::Board;
+use crate::osd::mount::Disk;
+use crate::osd::shard::{Shard, ShardConfig, ShardError};
+
+/// Commands one shard has with the kernel at once; more wait in the ring's own queue.
+const RING_ENTRIES: u32 = 256;
+/// The buffer pool beside the budget: room for gaps between buffers, and for what recovery and closing need.
+const POOL_FACTOR: u64 = 2;
+/// How often memory of buffers that nobody uses goes back to the system.
+const RELEASE_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Why the host does not start, or has ended. Every variant says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    #[error("configuration: {0}")]
+    Config(#[from] ConfigError),
+    /// The cause names the disk.
+    #[error("{0}; restore the disk, or take it out of `disks`")]
+    Disk(#[from] OpenError),
+    #[error(transparent)]
+    Shard(#[from] ShardError),
+    #[error("io_uring is not available to this process ({0}): allow it, or use a kernel that has it")]
+    Ring(std::io::Error),
+    #[error("no memory for block buffers: {0}; lower budget-mib")]
+    Buffers(std::io::Error),
+    #[error("shard {shard} cannot run: {cause}")]
+    Runtime { shard: u32, cause: std::io::Error },
+    #[error("shard {0} ended without being told to")]
+    ShardEnded(u32),
+    #[error("cannot print where the host listens: {0}")]
+    Stdout(std::io::Error),
+}
+
+/// Runs a host until `stop` is triggered.
+///
+/// # Errors
+/// [`HostError`]; nothing of the host runs any more then.
+pub fn run(config: HostConfig, stop: Stop) -> Result<(), HostError> {
+    run_announced(config, stop, |host, addresses| {
+        let listen: Vec<String> = addresses.iter().map(|address| format!("\"{address}\"")).collect();
+        let mut stdout = std::io::stdout().lock();
+        writeln!(stdout, "READY {{\"host\":{host},\"listen\":[{}]}}", listen.join(","))?;
+        stdout.flush()
+    })
+}
+
+/// As [`run`], but says where it listens by calling `ready` with the host's number and its shards' addresses.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_announced(
+    config: HostConfig,
+    stop: Stop,
+    ready: impl FnOnce(u32, &[SocketAddr]) -> std::io::Result<()>,
+) -> Result<(), HostError> {
+    config.check()?;
+    let boot = BootId(SystemEntropy.u64());
+    let board = Board::new(config.shards as usize);
+    let (sender, messages) = mpsc::channel();
+    let mut threads = Vec::new();
+    let mut outcome = Ok(());
+    for shard in 0..config.shards {
+        let part = Part::of(&config, shard, boot, board.clone());
+        match start_thread(shard, part, stop.clone(), sender.clone()) {
+            Ok(thread) => threads.push((shard, thread)),
+            Err(cause) => outcome = outcome.and(Err(HostError::Runtime { shard, cause })),
+        }
+    }
+    drop(sender);
+    if outcome.is_ok() {
+        outcome = watch(&config, &stop, &messages, ready);
+    }
+    stop.trigger();
+    for (shard, thread) in threads {
+        match thread.join() {
+            Ok(Ok(())) => {}
+            Ok(Err(cause)) => outcome = outcome.and(Err(HostError::Runtime { shard, cause })),
+            Err(_) => outcome = outcome.and(Err(HostError::ShardEnded(shard))),
+        }
+    }
+    outcome
+}
+
+/// What a shard's thread tells.
+enum Message {
+    Ready(u32, SocketAddr),
+    Failed(HostError),
+    Ended(u32),
+}
+
+/// Tells that a thread has ended, however it did.
+struct Farewell {
+    shard: u32,
+    sender: mpsc::Sender<Message>,
+}
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        let _ = self.sender.send(Message::Ended(self.shard)); // nobody listens once the process ends
+    }
+}
+
+/// Waits until all shards serve, announces that, and then until the first one ends.
+fn watch(
+    config: &HostConfig,
+    stop: &Stop,
+    messages: &mpsc::Receiver<Message>,
+    ready: impl FnOnce(u32, &[SocketAddr]) -> std::io::Result<()>,
+) -> Result<(), HostError> {
+    let mut addresses = BTreeMap::new();
+    let mut ready = Some(ready);
+    while let Ok(message) = messages.recv() {
+        match message {
+            Message::Ready(shard, address) => drop(addresses.insert(shard, address)),
+            Message::Failed(error) => return Err(error),
+            Message::Ended(_) if stop.is_triggered() => return Ok(()),
+            Message::Ended(shard) => return Err(HostError::ShardEnded(shard)),
+        }
+        if addresses.len() == config.shards as usize
+            && let Some(ready) = ready.take()
+        {
+            let addresses: Vec<SocketAddr> = addresses.values().copied().collect();
+            ready(config.host, &addresses).map_err(HostError::Stdout)?;
+        }
+    }
+    Ok(())
+}
+
+/// One shard's part of the configuration.
+struct Part {
+    config: ShardConfig,
+    disks: Vec<PathBuf>,
+}
+
+impl Part {
+    /// Disks are dealt in turn.
+    fn of(config: &HostConfig, shard: u32, boot: BootId, board: Board) -> Self {
+        let disks = config.disks.iter().skip(shard as usize).step_by(config.shards as usize).cloned().collect();
+        let config = ShardConfig {
+            host: HostId(config.host),
+            boot,
+            listen: config.shard_address(shard).unwrap_or(config.listen),
+            control: config.control,
+            budget_bytes: config.budget_mib.saturating_mul(MIB),
+            board,
+            shard: shard as usize,
+        };
+        Self { config, disks }
+    }
+}
+
+fn start_thread(
+    shard: u32,
+    part: Part,
+    stop: Stop,
+    sender: mpsc::Sender<Message>,
+) -> std::io::Result<JoinHandle<std::io::Result<()>>> {
+    run_shard(&format!("shard-{shard}"), None, move |world| {
+        Box::pin(async move {
+            let farewell = Farewell { shard, sender };
+            let (stopping, stopped_now) = oneshot::channel();
+            let watched = async move {
+                if let Err(error) = stopped(&stop).await {
+                    tracing::error!(%error, "the stop signal cannot be awaited");
+                }
+                let _ = stopping.send(()); // the shard may have failed meanwhile
+            };
+            world.tasks.spawn("stop", Box::pin(watched));
+            let serving = async {
+                let message = match start_shard(&world, part).await {
+                    Ok(address) => Message::Ready(shard, address),
+                    Err(error) => Message::Failed(error),
+                };
+                let failed = matches!(message, Message::Failed(_));
+                if farewell.sender.send(message).is_ok() && !failed {
+                    std::future::pending::<()>().await;
+                }
+            };
+            select(pin!(serving), stopped_now).await;
+        })
+    })
+}
+
+/// Opens the disks and starts the shard on them.
+async fn start_shard(world: &World, part: Part) -> Result<SocketAddr, HostError> {
+    let ring = Ring::new(RING_ENTRIES).map_err(HostError::Ring)?;
+    let pool_bytes = usize::try_from(part.config.budget_bytes.saturating_mul(POOL_FACTOR)).unwrap_or(usize::MAX);
+    let pool = BufferPool::new(pool_bytes).map_err(HostError::Buffers)?;
+    let completions = EventFd::new(ring.event_fd()).map_err(HostError::Ring)?;
+    let pumped = ring.clone();
+    let pump = async move {
+        loop {
+            if let Err(error) = completions.signalled().await {
+                return tracing::error!(%error, "completions of the disks cannot be awaited: they will seem to hang");
+            }
+            pumped.poll();
+        }
+    };
+    world.tasks.spawn("disk completions", Box::pin(pump));
+    let mut disks = Vec::new();
+    for path in part.disks {
+        let device: Rc<dyn ZonedDevice> = Rc::new(file::open(&path, ring.clone(), pool.clone())?);
+        disks.push(Disk { path: path.display().to_string(), device });
+    }
+    let (tasks, idle) = (world.tasks.clone(), pool.clone());
+    let release = async move {
+        loop {
+            tasks.sleep(RELEASE_INTERVAL).await;
+            idle.release_idle();
+        }
+    };
+    world.tasks.spawn("release buffers", Box::pin(release));
+    let shard = Shard::start(world.clone(), part.config, disks).await?;
+    Ok(shard.address())
+}
