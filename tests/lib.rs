@@ -1,1 +1,5 @@
-//! stub
+//! Tests that need more than one package: the simulated cell, the checkers of the invariants, and the long soaks.
+
+pub mod check;
+pub mod sim;
+pub mod soak;

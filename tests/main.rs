@@ -1,2 +1,43 @@
-//! stub
-fn main() {}
+//! Long soaks, by hand: `cargo run --release -p shingle-tests -- sim --seed 1 --count 1000`.
+
+use std::time::Instant;
+
+use clap::{Parser, Subcommand};
+use shingle_tests::soak::{Soak, run};
+
+#[derive(Parser)]
+#[command(about = "Long-running tests of Shingle; each failing seed is replayed with --seed SEED --count 1")]
+struct Arguments {
+    #[command(subcommand)]
+    soak: Kind,
+}
+
+#[derive(Subcommand)]
+enum Kind {
+    /// A simulated cell under random trouble, one seed after the other.
+    Sim {
+        /// The first seed.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// How many seeds.
+        #[arg(long, default_value_t = 100)]
+        count: u64,
+        /// Operations of each of the four clients.
+        #[arg(long, default_value_t = 100)]
+        operations: u64,
+        /// Rounds of trouble.
+        #[arg(long, default_value_t = 5)]
+        rounds: u64,
+    },
+}
+
+fn main() {
+    let Kind::Sim { seed, count, operations, rounds } = Arguments::parse().soak;
+    let start = Instant::now();
+    let mut acknowledged = 0;
+    for current in seed..seed.saturating_add(count) {
+        eprintln!("seed {current}");
+        acknowledged += run(Soak { seed: current, clients: 4, operations, rounds }).acknowledged;
+    }
+    println!("seeds {count}, acknowledged {acknowledged}, violations 0, {:.1} s", start.elapsed().as_secs_f64());
+}

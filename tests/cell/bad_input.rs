@@ -80,7 +80,8 @@ fn a_flipped_byte_on_a_disk_is_found_and_another_copy_served() {
     // Three of four copies of everything are damaged: some byte in the middle of each allocated megabyte of the data.
     let mut damaged = 0;
     for disk in cell.disks() {
-        let host = disk.parent().and_then(|host| host.file_name()).expect("a host's folder").to_string_lossy().into_owned();
+        let host =
+            disk.parent().and_then(|host| host.file_name()).expect("a host's folder").to_string_lossy().into_owned();
         if host.ends_with("-1") || host.ends_with("-2") {
             damaged += damage(&disk);
         }
@@ -164,11 +165,8 @@ fn a_configuration_with_an_unknown_key_is_refused_by_name() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = folder.path().join("shingle.toml");
     fs::write(&config, "[host]\nlisten = \"127.0.0.1:0\"\nspindles = 3\n").expect("a file");
-    let output = std::process::Command::new(program())
-        .args(["host", "--config"])
-        .arg(&config)
-        .output()
-        .expect("shingle runs");
+    let output =
+        std::process::Command::new(program()).args(["host", "--config"]).arg(&config).output().expect("shingle runs");
     assert!(!output.status.success());
     assert!(stderr(&output).contains("spindles"), "{}", stderr(&output));
 }

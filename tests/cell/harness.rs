@@ -22,7 +22,11 @@ pub fn program() -> PathBuf {
     let test = std::env::current_exe().expect("a test has a path");
     let target = test.ancestors().nth(2).expect("tests lie in target/PROFILE/deps");
     let program = target.join("shingle");
-    assert!(program.is_file(), "{} is missing: run `cargo build -p shingle` first, as tests/run does", program.display());
+    assert!(
+        program.is_file(),
+        "{} is missing: run `cargo build -p shingle` first, as tests/run does",
+        program.display()
+    );
     program
 }
 

@@ -1,1 +1,6 @@
-//! stub
+//! Scenarios of the simulated cell. Each runs a few seeds here; `shingle-tests sim --seed S --count N` runs as many as
+//! one likes, and a failing seed is replayed by its number.
+
+mod faults;
+mod races;
+mod whole_cell;
