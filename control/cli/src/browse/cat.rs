@@ -1,0 +1,46 @@
+//! `shingle cat`.
+
+use std::io;
+
+use clap::Args;
+
+use crate::browse::{client, remote, require_bucket};
+use crate::failure::Failure;
+use crate::s3::endpoint::EndpointFlags;
+use crate::transfer::download;
+use crate::transfer::progress::Moved;
+
+pub const EXAMPLES: &str = "\
+Examples:
+  shingle cat sh://logs/today.txt | grep error
+  shingle cat sh://backup/all.tar | tar t
+
+The exit code is 1 when the bytes that were written do not match the object's ETag.";
+
+/// Write objects to standard output
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct CatArgs {
+    /// sh://BUCKET/KEY
+    #[arg(required = true)]
+    pub places: Vec<String>,
+    #[command(flatten)]
+    pub endpoint: EndpointFlags,
+}
+
+/// Runs the command.
+pub async fn run(args: CatArgs) -> Result<(), Failure> {
+    let client = client(&args.endpoint)?;
+    for text in &args.places {
+        let place = remote(text)?;
+        require_bucket(&client, &place.bucket).await?;
+        let fetched = download::to_stream(&client, &place, io::stdout(), true, &Moved::default()).await;
+        let fetched = fetched.map_err(|error| {
+            if error.to_string().contains("Broken pipe") { Failure::OutputClosed } else { error.into_failure(text) }
+        })?;
+        if !fetched.checked {
+            eprintln!("note: {place} was stored in parts that are not whole blocks; its ETag was not checked here");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,5 @@
+//! The configuration: one TOML file with a section per process, every key of it also a flag.
+
+pub mod command;
+pub mod file;
+pub mod sections;

@@ -1,0 +1,45 @@
+//! Standard output for people and for scripts: a closed pipe ends a command quietly, never with a panic.
+
+use std::io::{self, IsTerminal, Write};
+
+use serde::Serialize;
+
+use crate::failure::Failure;
+
+/// Obeys NO_COLOR (any value) for everything this program prints.
+pub fn obey_no_color() {
+    if std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()) {
+        console::set_colors_enabled(false);
+        console::set_colors_enabled_stderr(false);
+    }
+}
+
+/// Whether a person is looking at standard output.
+pub fn on_terminal() -> bool {
+    io::stdout().is_terminal()
+}
+
+/// Whether a person is looking at standard error.
+pub fn errors_on_terminal() -> bool {
+    io::stderr().is_terminal()
+}
+
+/// Writes one line to standard output.
+pub fn line(text: impl std::fmt::Display) -> Result<(), Failure> {
+    writeln!(io::stdout().lock(), "{text}").map_err(closed_or_io)
+}
+
+/// Writes one JSON document on one line.
+pub fn json(value: &impl Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string(value)
+        .map_err(|error| Failure::failed(format!("the result cannot be written as JSON: {error}"), ""))?;
+    line(text)
+}
+
+/// The failure behind an error of standard output.
+pub fn closed_or_io(source: io::Error) -> Failure {
+    match source.kind() {
+        io::ErrorKind::BrokenPipe => Failure::OutputClosed,
+        _ => Failure::Io { what: "standard output".into(), source },
+    }
+}

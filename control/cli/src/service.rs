@@ -1,0 +1,77 @@
+//! `shingle control`, `gateway` and `host`: configuration, log and signals around the processes themselves.
+
+use shingle_control::config::ControlConfig;
+use shingle_gateway::config::GatewayConfig;
+use shingle_node::config::HostConfig;
+use shingle_seam::stop::Stop;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::args::LogFlags;
+use crate::failure::Failure;
+use crate::log;
+
+/// Runs the control plane until it is told to stop.
+pub fn control(config: ControlConfig, flags: &LogFlags) -> Result<(), Failure> {
+    let stop = prepare(flags)?;
+    shingle_control::process::run(config, stop).map_err(|error| ended("the control plane", &error))
+}
+
+/// Runs a gateway until it is told to stop.
+pub fn gateway(config: GatewayConfig, flags: &LogFlags) -> Result<(), Failure> {
+    let stop = prepare(flags)?;
+    shingle_gateway::process::run(config, stop).map_err(|error| ended("the gateway", &error))
+}
+
+/// Runs a host until it is told to stop.
+pub fn host(config: HostConfig, flags: &LogFlags) -> Result<(), Failure> {
+    let stop = prepare(flags)?;
+    let name = format!("host {}", config.host);
+    shingle_node::process::run(config, stop).map_err(|error| ended(&name, &error))
+}
+
+fn prepare(flags: &LogFlags) -> Result<Stop, Failure> {
+    log::start(flags, "info")?;
+    let stop = Stop::new().map_err(Failure::io("cannot make the stop signal"))?;
+    stop_on_signals(stop.clone())?;
+    Ok(stop)
+}
+
+/// A thread of its own waits for SIGTERM and SIGINT: the process's runtimes are not this program's business.
+fn stop_on_signals(stop: Stop) -> Result<(), Failure> {
+    let (armed, wait_armed) = std::sync::mpsc::sync_channel(1);
+    let wait = move || -> std::io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let mut terminate = signal(SignalKind::terminate())?;
+            let mut interrupt = signal(SignalKind::interrupt())?;
+            armed.send(()).map_err(std::io::Error::other)?;
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            stop.trigger();
+            Ok(())
+        })
+    };
+    let thread = std::thread::Builder::new().name("signals".into()).spawn(move || {
+        if let Err(error) = wait() {
+            tracing::error!(%error, "signals cannot be caught");
+        }
+    });
+    thread.map_err(Failure::io("cannot start the thread for signals"))?;
+    // Only when signals are caught may the process begin: before that, SIGTERM would end it half-way.
+    wait_armed.recv().map_err(|_| Failure::failed("signals cannot be caught", ""))
+}
+
+fn ended(what: &str, error: &dyn std::error::Error) -> Failure {
+    let mut text = format!("{what}: {error}");
+    let mut cause = error.source();
+    while let Some(deeper) = cause {
+        // Many errors already show their cause.
+        if !text.contains(&deeper.to_string()) {
+            text.push_str(&format!(": {deeper}"));
+        }
+        cause = deeper.source();
+    }
+    Failure::failed(text, "")
+}

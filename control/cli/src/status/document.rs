@@ -1,0 +1,168 @@
+//! The status as a JSON document: the fields of the wire's `CellStatus` under their own names, and a few ratios.
+
+use serde::Serialize;
+use shingle_proto::ids::{CellId, ExtentId, OsdId};
+use shingle_proto::message::{CellStatus, Finding, HostReport, OsdReport};
+
+/// The whole cell.
+#[derive(Serialize)]
+pub struct StatusDocument {
+    pub cell: String,
+    pub ready: bool,
+    pub copies: u8,
+    pub hosts: Vec<HostDocument>,
+    pub volumes_open: u64,
+    pub volumes_closed: u64,
+    pub objects: u64,
+    pub logical_bytes: u64,
+    pub blocks: u64,
+    pub block_plain_bytes: u64,
+    pub block_sealed_bytes: u64,
+    /// Bytes of records on all disks: every copy, headers and padding.
+    pub stored_bytes: u64,
+    /// Live bytes per unique byte; null while nothing is stored.
+    pub dedup_ratio: Option<f64>,
+    /// Unique bytes per sealed byte; null while nothing is stored.
+    pub compression_ratio: Option<f64>,
+    pub references: u64,
+    pub intents: u64,
+    pub reclaim_queue: u64,
+    pub findings: u64,
+    pub commit_p50_us: u32,
+    pub commit_p99_us: u32,
+    pub commits: u64,
+    pub syncs: u64,
+    pub recent_findings: Vec<FindingDocument>,
+}
+
+/// One host.
+#[derive(Serialize)]
+pub struct HostDocument {
+    pub host: u32,
+    pub boot: u64,
+    pub alive: bool,
+    pub age_ms: u64,
+    pub osds: Vec<OsdDocument>,
+}
+
+/// One disk.
+#[derive(Serialize)]
+pub struct OsdDocument {
+    pub osd: String,
+    pub address: String,
+    pub path: String,
+    pub serial: String,
+    pub state: &'static str,
+    pub extents_total: u32,
+    pub extents_free: u32,
+    pub capacity_bytes: u64,
+    pub stored_bytes: u64,
+    pub appends: u64,
+    pub append_bytes: u64,
+    pub reads: u64,
+    pub read_bytes: u64,
+    pub flushes: u64,
+    pub queue_bytes: u64,
+    pub append_p50_us: u32,
+    pub append_p99_us: u32,
+    pub read_p50_us: u32,
+    pub read_p99_us: u32,
+}
+
+/// Something that is not as it should be.
+#[derive(Serialize)]
+pub struct FindingDocument {
+    pub kind: &'static str,
+    pub osd: String,
+    pub extent: String,
+    pub detail: String,
+}
+
+/// `a / b`, when there is something to divide.
+pub fn ratio(a: u64, b: u64) -> Option<f64> {
+    (a > 0 && b > 0).then(|| a as f64 / b as f64)
+}
+
+/// Bytes of records on all disks of the cell.
+pub fn stored_bytes(status: &CellStatus) -> u64 {
+    status.hosts.iter().flat_map(|host| &host.osds).map(|osd| osd.stored_bytes).sum()
+}
+
+impl From<&CellStatus> for StatusDocument {
+    fn from(status: &CellStatus) -> Self {
+        Self {
+            cell: CellId::from(&status.cell).to_string(),
+            ready: status.ready,
+            copies: status.copies,
+            hosts: status.hosts.iter().map(Into::into).collect(),
+            volumes_open: status.volumes_open,
+            volumes_closed: status.volumes_closed,
+            objects: status.objects,
+            logical_bytes: status.logical_bytes,
+            blocks: status.blocks,
+            block_plain_bytes: status.block_plain_bytes,
+            block_sealed_bytes: status.block_sealed_bytes,
+            stored_bytes: stored_bytes(status),
+            dedup_ratio: ratio(status.logical_bytes, status.block_plain_bytes),
+            compression_ratio: ratio(status.block_plain_bytes, status.block_sealed_bytes),
+            references: status.references,
+            intents: status.intents,
+            reclaim_queue: status.reclaim_queue,
+            findings: status.findings,
+            commit_p50_us: status.commit_p50_us,
+            commit_p99_us: status.commit_p99_us,
+            commits: status.commits,
+            syncs: status.syncs,
+            recent_findings: status.recent_findings.iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<&HostReport> for HostDocument {
+    fn from(host: &HostReport) -> Self {
+        Self {
+            host: host.host,
+            boot: host.boot,
+            alive: host.alive,
+            age_ms: host.age_ms,
+            osds: host.osds.iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<&OsdReport> for OsdDocument {
+    fn from(osd: &OsdReport) -> Self {
+        Self {
+            osd: OsdId(osd.osd).to_string(),
+            address: osd.address.clone(),
+            path: osd.path.clone(),
+            serial: osd.serial.clone(),
+            state: osd.state.variant_name().unwrap_or("Unknown"),
+            extents_total: osd.extents_total,
+            extents_free: osd.extents_free,
+            capacity_bytes: osd.capacity_bytes,
+            stored_bytes: osd.stored_bytes,
+            appends: osd.appends,
+            append_bytes: osd.append_bytes,
+            reads: osd.reads,
+            read_bytes: osd.read_bytes,
+            flushes: osd.flushes,
+            queue_bytes: osd.queue_bytes,
+            append_p50_us: osd.append_p50_us,
+            append_p99_us: osd.append_p99_us,
+            read_p50_us: osd.read_p50_us,
+            read_p99_us: osd.read_p99_us,
+        }
+    }
+}
+
+impl From<&Finding> for FindingDocument {
+    fn from(finding: &Finding) -> Self {
+        Self {
+            kind: finding.kind.variant_name().unwrap_or("Unknown"),
+            osd: OsdId(finding.osd).to_string(),
+            extent: ExtentId::from(&finding.extent).to_string(),
+            detail: finding.detail.clone(),
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! `shingle status`, and the live screen of `shingle up`: what the control plane knows, made readable.
+
+pub mod ask;
+pub mod command;
+pub mod document;
+pub mod redraw;
+pub mod view;

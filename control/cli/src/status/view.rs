@@ -1,0 +1,175 @@
+//! The status for people: a summary and a table of disks. Pure: a status in, text out.
+
+use std::time::Duration;
+
+use comfy_table::presets::NOTHING;
+use comfy_table::{Attribute, Cell, CellAlignment, Color, Table};
+use shingle_proto::message::{CellStatus, HostReport, OsdReport, OsdState};
+
+use crate::status::document::{ratio, stored_bytes};
+use crate::units;
+
+/// Bytes that went to and came from the disks, as counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    pub append_bytes: u64,
+    pub read_bytes: u64,
+    pub logical_bytes: u64,
+}
+
+impl Counters {
+    pub fn of(status: &CellStatus) -> Self {
+        let osds = || status.hosts.iter().flat_map(|host| &host.osds);
+        Self {
+            append_bytes: osds().map(|osd| osd.append_bytes).sum(),
+            read_bytes: osds().map(|osd| osd.read_bytes).sum(),
+            logical_bytes: status.logical_bytes,
+        }
+    }
+
+    /// What passed since `earlier`, as a line. A host that started again counts from zero: its loss is not shown.
+    pub fn traffic(&self, earlier: &Self, time: Duration) -> String {
+        let rate = |now: u64, then: u64| units::rate(now.saturating_sub(then), time);
+        format!(
+            "objects {}, disks write {}, read {}",
+            rate(self.logical_bytes, earlier.logical_bytes),
+            rate(self.append_bytes, earlier.append_bytes),
+            rate(self.read_bytes, earlier.read_bytes)
+        )
+    }
+}
+
+/// The lines above the table.
+pub fn summary(status: &CellStatus) -> Vec<String> {
+    let times = |ratio: Option<f64>| ratio.map_or("-".into(), |ratio| format!("{ratio:.2} x"));
+    let dim = |text: &str| console::style(format!("{text:<9}")).dim().to_string();
+    let findings = match status.findings {
+        0 => console::style("no findings".to_string()).green(),
+        count => console::style(units::counted(count, "finding")).red().bold(),
+    };
+    let ready = if status.ready { console::style("healthy").green() } else { console::style("not ready").yellow() };
+    vec![
+        format!("{}{} with {} copies of every block, {findings}", dim("cell"), ready.bold(), status.copies),
+        format!(
+            "{}{} in {}; {} unique (dedup {}), {} sealed (compression {})",
+            dim("stored"),
+            units::bytes(status.logical_bytes),
+            units::counted(status.objects, "object"),
+            units::bytes(status.block_plain_bytes),
+            times(ratio(status.logical_bytes, status.block_plain_bytes)),
+            units::bytes(status.block_sealed_bytes),
+            times(ratio(status.block_plain_bytes, status.block_sealed_bytes)),
+        ),
+        format!(
+            "{}{} of records; volumes: {} open, {} closed; reclaim queue {}, uploads under way {}",
+            dim("on disks"),
+            units::bytes(stored_bytes(status)),
+            status.volumes_open,
+            status.volumes_closed,
+            status.reclaim_queue,
+            status.intents
+        ),
+        format!(
+            "{}p50 {}, p99 {}; {} commits in {} syncs",
+            dim("commits"),
+            units::micros(status.commit_p50_us),
+            units::micros(status.commit_p99_us),
+            status.commits,
+            status.syncs
+        ),
+    ]
+}
+
+/// One row per disk.
+pub fn disks(status: &CellStatus) -> String {
+    let mut table =
+        new_table(&["host", "disk", "state", "used", "of", "extents free", "append p50/p99", "read p50/p99"]);
+    for host in &status.hosts {
+        for (index, osd) in host.osds.iter().enumerate() {
+            let first = if index == 0 { format!("host-{}", host.host) } else { String::new() };
+            let path = std::path::Path::new(&osd.path);
+            let name = path.file_name().map_or(osd.path.clone().into(), |name| name.to_string_lossy());
+            let latency = |p50: u32, p99: u32| format!("{} / {}", units::micros(p50), units::micros(p99));
+            table.add_row(vec![
+                Cell::new(first),
+                Cell::new(name),
+                state(host, osd),
+                right(units::bytes(osd.stored_bytes)),
+                right(units::bytes(osd.capacity_bytes)),
+                right(format!("{} of {}", osd.extents_free, osd.extents_total)),
+                right(latency(osd.append_p50_us, osd.append_p99_us)),
+                right(latency(osd.read_p50_us, osd.read_p99_us)),
+            ]);
+        }
+    }
+    table.to_string()
+}
+
+fn state(host: &HostReport, osd: &OsdReport) -> Cell {
+    match (host.alive, osd.state) {
+        (false, _) => {
+            Cell::new(format!("silent {}", units::duration(Duration::from_millis(host.age_ms)))).fg(Color::Red)
+        }
+        (true, OsdState::Healthy) => Cell::new("healthy").fg(Color::Green),
+        (true, OsdState::Suspect) => Cell::new("suspect").fg(Color::Yellow),
+        (true, OsdState::Failed) => Cell::new("failed").fg(Color::Red),
+        (true, _) => Cell::new("unknown").fg(Color::Yellow),
+    }
+}
+
+/// A borderless table that colours only where console does.
+pub fn new_table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(NOTHING);
+    if console::colors_enabled() {
+        table.enforce_styling();
+    } else {
+        table.force_no_tty();
+    }
+    table.set_header(header.iter().map(|name| Cell::new(name).add_attribute(Attribute::Dim)));
+    table
+}
+
+/// A cell with a number.
+pub fn right(text: impl ToString) -> Cell {
+    Cell::new(text).set_alignment(CellAlignment::Right)
+}
+
+/// The newest findings, one line each.
+pub fn findings(status: &CellStatus) -> Vec<String> {
+    let line = |finding: &shingle_proto::message::Finding| {
+        let kind = finding.kind.variant_name().unwrap_or("Unknown");
+        format!("{} on osd-{:x}: {}", console::style(kind).red(), finding.osd, finding.detail)
+    };
+    status.recent_findings.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_cell_has_no_ratios_and_a_full_one_has() {
+        console::set_colors_enabled(false);
+        let mut status = CellStatus { copies: 4, ..CellStatus::default() };
+        assert!(summary(&status)[1].contains("dedup -"), "{:?}", summary(&status));
+        (status.logical_bytes, status.block_plain_bytes, status.block_sealed_bytes) = (300, 200, 100);
+        assert!(summary(&status)[1].contains("dedup 1.50 x") && summary(&status)[1].contains("compression 2.00 x"));
+    }
+
+    #[test]
+    fn a_silent_host_is_shown_as_silent_whatever_its_disks_last_said() {
+        console::set_colors_enabled(false);
+        let osd = OsdReport { path: "/cell/hosts/host-2/disk-1.img".into(), ..OsdReport::default() };
+        let host = HostReport { host: 2, alive: false, age_ms: 9_000, osds: vec![osd], ..HostReport::default() };
+        let text = disks(&CellStatus { hosts: vec![host], ..CellStatus::default() });
+        assert!(text.contains("host-2") && text.contains("disk-1.img") && text.contains("silent 9.0 s"), "{text}");
+    }
+
+    #[test]
+    fn a_counter_that_starts_again_is_no_negative_rate() {
+        let then = Counters { append_bytes: 100, read_bytes: 0, logical_bytes: 0 };
+        let now = Counters { append_bytes: 10, read_bytes: 2048, logical_bytes: 0 };
+        assert_eq!(now.traffic(&then, Duration::from_secs(1)), "objects 0 B/s, disks write 0 B/s, read 2.0 KiB/s");
+    }
+}

@@ -1,0 +1,117 @@
+//! `DIR/env`: what any S3 client needs, as shell assignments to be sourced. Mode 0600: it holds the secret key.
+
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use crate::failure::Failure;
+
+/// The region a cell says it is in.
+pub const REGION: &str = "us-east-1";
+
+/// The contents of the file.
+#[derive(Clone, PartialEq, Eq)]
+pub struct EnvFile {
+    pub endpoint: String,
+    pub access_key: String,
+    pub secret_key: String,
+    pub region: String,
+}
+
+impl EnvFile {
+    /// The text: safe to source, since no value needs quoting.
+    fn text(&self) -> String {
+        format!(
+            "# Written by `shingle up` at every start. Use it: source this file, then run any S3 client.\n\
+             export AWS_ENDPOINT_URL={}\n\
+             export AWS_ACCESS_KEY_ID={}\n\
+             export AWS_SECRET_ACCESS_KEY={}\n\
+             export AWS_REGION={}\n\
+             export AWS_DEFAULT_REGION={}\n",
+            self.endpoint, self.access_key, self.secret_key, self.region, self.region
+        )
+    }
+
+    /// Writes the file, readable by its owner only.
+    pub fn write(&self, path: &Path) -> Result<(), Failure> {
+        write_private(path, self.text().as_bytes())
+    }
+
+    /// Reads the file.
+    pub fn load(path: &Path) -> Result<Self, Failure> {
+        let text = std::fs::read_to_string(path).map_err(|error| Failure::Unreachable {
+            what: format!("no cell is known: {}: {error}", path.display()),
+            advice: "start one with `shingle up`, name its directory with --dir, or set AWS_ENDPOINT_URL and keys"
+                .into(),
+        })?;
+        let value = |name: &str| {
+            let assignment = format!("export {name}=");
+            text.lines().find_map(|line| line.strip_prefix(&assignment)).map(str::to_string).ok_or_else(|| {
+                Failure::unfit(format!("{} does not set {name}", path.display()), "`shingle up` writes it anew")
+            })
+        };
+        Ok(Self {
+            endpoint: value("AWS_ENDPOINT_URL")?,
+            access_key: value("AWS_ACCESS_KEY_ID")?,
+            secret_key: value("AWS_SECRET_ACCESS_KEY")?,
+            region: value("AWS_REGION")?,
+        })
+    }
+}
+
+/// Replaces a file that only its owner may read, whole or not at all.
+pub fn write_private(path: &Path, contents: &[u8]) -> Result<(), Failure> {
+    let failed = || Failure::io(format!("cannot write {}", path.display()));
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&name).map_err(failed())?;
+    file.write_all(contents).and_then(|()| file.sync_all()).map_err(failed())?;
+    std::fs::rename(&name, path).map_err(failed())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::process::Command;
+
+    use super::*;
+
+    fn example() -> EnvFile {
+        EnvFile {
+            endpoint: "http://127.0.0.1:7000".into(),
+            access_key: "SHINGLE0123456789".into(),
+            secret_key: "abcDEF0123".into(),
+            region: REGION.into(),
+        }
+    }
+
+    #[test]
+    fn env_file_reads_back_and_is_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("env");
+        example().write(&path).unwrap();
+        assert!(EnvFile::load(&path).unwrap() == example());
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_shell_that_sources_it_exports_the_values() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("env");
+        example().write(&path).unwrap();
+        let script =
+            format!(". {} && sh -c 'echo $AWS_ENDPOINT_URL $AWS_SECRET_ACCESS_KEY $AWS_REGION'", path.display());
+        let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "http://127.0.0.1:7000 abcDEF0123 us-east-1\n");
+    }
+
+    #[test]
+    fn a_file_without_a_key_says_which() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("env");
+        std::fs::write(&path, "export AWS_ENDPOINT_URL=x\n").unwrap();
+        let failure = EnvFile::load(&path).err().unwrap();
+        assert!(failure.to_string().contains("AWS_ACCESS_KEY_ID"), "{failure}");
+    }
+}
