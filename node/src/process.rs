@@ -12,7 +12,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use futures_util::future::select;
+use futures_util::future::{Either, select};
 use local_sync::oneshot;
 use shingle_hw::backend::file::{self, OpenError};
 use shingle_hw::buffer::BufferPool;
@@ -194,23 +194,22 @@ fn start_thread(
                 let _ = stopping.send(()); // the shard may have failed meanwhile
             };
             world.tasks.spawn("stop", Box::pin(watched));
-            let serving = async {
-                let message = match start_shard(&world, part).await {
-                    Ok(address) => Message::Ready(shard, address),
-                    Err(error) => Message::Failed(error),
-                };
-                let failed = matches!(message, Message::Failed(_));
-                if farewell.sender.send(message).is_ok() && !failed {
-                    std::future::pending::<()>().await;
+            let starting = pin!(start_shard(&world, part));
+            let Either::Left((started, stopped_now)) = select(starting, stopped_now).await else { return };
+            match started {
+                Ok(running) => {
+                    let _ = farewell.sender.send(Message::Ready(shard, running.address())); // nobody listens once stopped
+                    drop(stopped_now.await);
+                    running.stop().await;
                 }
-            };
-            select(pin!(serving), stopped_now).await;
+                Err(error) => drop(farewell.sender.send(Message::Failed(error))),
+            }
         })
     })
 }
 
 /// Opens the disks and starts the shard on them.
-async fn start_shard(world: &World, part: Part) -> Result<SocketAddr, HostError> {
+async fn start_shard(world: &World, part: Part) -> Result<Rc<Shard>, HostError> {
     let ring = Ring::new(RING_ENTRIES).map_err(HostError::Ring)?;
     let pool_bytes = usize::try_from(part.config.budget_bytes.saturating_mul(POOL_FACTOR)).unwrap_or(usize::MAX);
     let pool = BufferPool::new(pool_bytes).map_err(HostError::Buffers)?;
@@ -238,6 +237,5 @@ async fn start_shard(world: &World, part: Part) -> Result<SocketAddr, HostError>
         }
     };
     world.tasks.spawn("release buffers", Box::pin(release));
-    let shard = Shard::start(world.clone(), part.config, disks).await?;
-    Ok(shard.address())
+    Ok(Shard::start(world.clone(), part.config, disks).await?)
 }

@@ -4,14 +4,18 @@
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
+use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
+use futures_util::future::{select, try_join_all};
 use shingle_proto::ids::{BootId, CellId, HostId, OsdId};
 use shingle_proto::limits::HEARTBEAT_INTERVAL_MS;
 use shingle_proto::message::{OsdReport, Role};
 use shingle_seam::World;
+use shingle_seam::gate::Gate;
 use shingle_seam::rpc::{Peers, ServeOptions, serve};
 
 use super::board::Board;
@@ -64,7 +68,12 @@ pub struct Shard {
     pub(super) peers: Peers,
     pub(super) heartbeats: Cell<u64>,
     mounted: Vec<MountReport>,
+    /// Closed when the shard stops; its tasks wait for that.
+    stopping: Rc<Gate>,
 }
+
+/// Rounds that stopping waits for the shard's tasks to let go of its disks, one millisecond each.
+const STOP_ROUNDS: u32 = 1000;
 
 impl Shard {
     /// Mounts the disks and serves them. Empty disks are labelled with the cell that control names, so with one of those
@@ -116,15 +125,35 @@ impl Shard {
         let mounting = labelled
             .into_iter()
             .map(|(disk, label)| mount(world.clone(), disk, label, findings.clone(), budgets.clone()));
-        let (osds, mounted) = futures_util::future::try_join_all(mounting).await?.into_iter().unzip();
+        let (osds, mounted) = try_join_all(mounting).await?.into_iter().unzip();
         let budget_bytes = budgets.credit_bytes();
         let heartbeats = Cell::new(0);
-        let shard = Rc::new(Self { world, config, address, osds, cell, findings, peers, heartbeats, mounted });
+        let stopping = Rc::new(Gate::new(0));
+        let shard = Rc::new(Self { world, config, address, osds, cell, findings, peers, heartbeats, mounted, stopping });
         let serving = serve(shard.world.clone(), listener, shard.clone(), ServeOptions { budget_bytes });
-        shard.world.tasks.spawn("serve", Box::pin(serving));
+        shard.spawn_until_stopped("serve", serving);
         let beating = shard.clone();
-        shard.world.tasks.spawn("heartbeats", Box::pin(async move { beating.send_heartbeats().await }));
+        shard.spawn_until_stopped("heartbeats", async move { beating.send_heartbeats().await });
         Ok(shard)
+    }
+
+    fn spawn_until_stopped(&self, name: &'static str, task: impl Future<Output = ()> + 'static) {
+        let stopping = self.stopping.clone();
+        let until = async move { drop(select(pin!(task), pin!(stopping.wait_closed())).await) };
+        self.world.tasks.spawn(name, Box::pin(until));
+    }
+
+    /// Stops serving, and waits a second at most until the shard's tasks have let go of the disks. Whatever was
+    /// acknowledged is durable already.
+    pub async fn stop(self: Rc<Self>) {
+        self.stopping.close();
+        for _ in 0..STOP_ROUNDS {
+            if Rc::strong_count(&self) == 1 && self.osds.iter().all(|osd| Rc::strong_count(osd) == 1) {
+                return;
+            }
+            self.world.tasks.sleep(Duration::from_millis(1)).await;
+        }
+        tracing::warn!("the shard stops while something still uses its disks");
     }
 
     /// Where it listens.

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use shingle_hw::backend::memory::MemoryDevice;
 use shingle_hw::device::ZonedDevice;
 use shingle_hw::geometry::Geometry;
-use shingle_node::osd::budget::Budget;
+use shingle_node::osd::budget::Budgets;
 use shingle_node::osd::fetch::ReadKey;
 use shingle_node::osd::findings::Findings;
 use shingle_node::osd::mount::{Disk, MountError, MountReport, mount, read_label, write_label};
@@ -51,7 +51,7 @@ pub struct Mounted {
     pub osd: Rc<Osd>,
     pub report: MountReport,
     pub findings: Rc<Findings>,
-    pub budget: Rc<Budget>,
+    pub budgets: Budgets,
 }
 
 /// Labels the disk if it is empty, and mounts it.
@@ -61,9 +61,9 @@ pub async fn start(world: &World, device: Rc<dyn ZonedDevice>) -> Result<Mounted
         Some(label) => label,
         None => write_label(world, &disk, CELL).await?,
     };
-    let (findings, budget) = (Rc::new(Findings::default()), Budget::new(BUDGET_BYTES));
-    let (osd, report) = mount(world.clone(), disk, label, findings.clone(), budget.clone()).await?;
-    Ok(Mounted { osd, report, findings, budget })
+    let (findings, budgets) = (Rc::new(Findings::default()), Budgets::of(BUDGET_BYTES));
+    let (osd, report) = mount(world.clone(), disk, label, findings.clone(), budgets.clone()).await?;
+    Ok(Mounted { osd, report, findings, budgets })
 }
 
 pub fn new_extent(number: u128) -> NewExtent {
