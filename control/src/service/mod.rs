@@ -19,6 +19,7 @@ use shingle_seam::tasks::LocalFuture;
 use self::catalog::{Catalog, Locate};
 use crate::config::ControlConfig;
 use crate::master::Master;
+use crate::master::reclaim::{ReclaimConfig, ReclaimJob};
 use crate::store::Store;
 use crate::tables::Tables;
 use crate::tables::work::TableError;
@@ -57,8 +58,10 @@ impl Control {
         let listen = |source| StartError::Listen { address: config.listen, source };
         let listener = world.net.listen(config.listen).map_err(listen)?;
         let address = listener.local_address();
+        let reclaim = ReclaimJob::new(catalog.tables().clone(), ReclaimConfig::default());
         let control = Rc::new(Self { store, master: master.clone(), catalog, address });
         world.tasks.spawn("master", Box::pin(master.run()));
+        world.tasks.spawn("reclaim", Box::pin(async move { reclaim.run().await }));
         let options = ServeOptions { budget_bytes: BUDGET_BYTES };
         let serving = serve(world.clone(), listener, control.clone(), options);
         world.tasks.spawn("control service", Box::pin(serving));
