@@ -326,9 +326,9 @@ impl RejectReason {
 impl From<&FrameError> for RejectReason {
     fn from(error: &FrameError) -> Self {
         match error {
-            FrameError::HeaderChecksum { .. } | FrameError::BodyChecksum { .. } | FrameError::PayloadChecksum { .. } => {
-                Self::Checksum
-            }
+            FrameError::HeaderChecksum { .. }
+            | FrameError::BodyChecksum { .. }
+            | FrameError::PayloadChecksum { .. } => Self::Checksum,
             FrameError::BodyTooLarge { .. } | FrameError::PayloadTooLarge { .. } => Self::Oversize,
             FrameError::BadMagic { .. }
             | FrameError::WrongVersion { .. }
