@@ -121,16 +121,7 @@ impl Row for Block {
         let kek_version = KekVersion(from.u32()?);
         let wrapped_key = from.blob()?.to_vec();
         let placements = (0..from.u8()?).map(|_| take_placement(from)).collect::<Result<_, _>>()?;
-        Ok(Self {
-            put_id,
-            plain_bytes,
-            sealed_bytes,
-            sealed_crc32c,
-            compression,
-            kek_version,
-            wrapped_key,
-            placements,
-        })
+        Ok(Self { put_id, plain_bytes, sealed_bytes, sealed_crc32c, compression, kek_version, wrapped_key, placements })
     }
 
     fn tally(&self) -> Tally {

@@ -236,4 +236,36 @@ mod tests {
         assert_eq!(behind_prefix(&[0x11, 0xff, 0xff]), [0x12]);
         assert_eq!(behind_prefix(&[0x11, 0x00, 0xff]), [0x11, 0x01]);
     }
+
+    #[test]
+    fn every_table_is_described() {
+        let described = include_str!("KEYS.md");
+        let mut tables = 0;
+        for byte in 0..=u8::MAX {
+            let table = [
+                Table::Cell,
+                Table::S3Bucket,
+                Table::Object,
+                Table::Upload,
+                Table::Part,
+                Table::Manifest,
+                Table::Chunk,
+                Table::Segment,
+                Table::Entry,
+                Table::Intent,
+                Table::Block,
+                Table::Reference,
+                Table::Reclaim,
+                Table::Volume,
+                Table::Bucket,
+            ]
+            .into_iter()
+            .find(|table| *table as u8 == byte);
+            if let Some(table) = table {
+                assert!(described.contains(&format!("| {table:?} | `{byte:02x}` |")), "{table:?}");
+                tables += 1;
+            }
+        }
+        assert_eq!(tables, described.matches("\n| ").count() - 1, "one line for each table, and the heading");
+    }
 }

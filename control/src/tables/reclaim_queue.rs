@@ -1,7 +1,7 @@
 //! The queue of what reclaim has to take apart: a row is written in the very transaction that made something
 //! unreachable, and goes in the one that removes its last row. Nothing unreachable is ever outside of it.
 
-use shingle_proto::ids::{ManifestId};
+use shingle_proto::ids::ManifestId;
 
 use super::bytes::{Damage, Reader, Writer};
 use super::keys::{KeyReader, KeyWriter, Table};
@@ -31,7 +31,9 @@ pub enum Why {
     /// A part that was replaced, or not named when the upload was completed, or whose upload was aborted.
     PartDropped,
     /// The upload was completed; parts marked with this completion belong to the object now.
-    Completed { completion: Completion },
+    Completed {
+        completion: Completion,
+    },
     UploadAborted,
     /// A segment of a manifest that is being taken apart.
     Segment,

@@ -31,27 +31,51 @@ const PAGE_ROWS: usize = 1000;
 pub enum IndexFault {
     Damaged(RowDamaged),
     /// The manifest of an object, part or segment is not there or is not what the row says.
-    WrongManifest { manifest: ManifestId, by: String },
+    WrongManifest {
+        manifest: ManifestId,
+        by: String,
+    },
     /// The blocks of a manifest do not follow each other up to its size.
-    Gap { manifest: ManifestId, at_bytes: u64 },
+    Gap {
+        manifest: ManifestId,
+        at_bytes: u64,
+    },
     /// A manifest's block without a row, or with one of another length.
-    NoBlock { manifest: ManifestId, hash: BlockHash },
-    NoReference { manifest: ManifestId, hash: BlockHash },
+    NoBlock {
+        manifest: ManifestId,
+        hash: BlockHash,
+    },
+    NoReference {
+        manifest: ManifestId,
+        hash: BlockHash,
+    },
     /// A reference of a manifest that does not name the block, or that is nowhere.
-    StrayReference { manifest: ManifestId, hash: BlockHash },
+    StrayReference {
+        manifest: ManifestId,
+        hash: BlockHash,
+    },
     /// A block that nobody references: it would never go.
-    UnreferencedBlock { hash: BlockHash },
+    UnreferencedBlock {
+        hash: BlockHash,
+    },
     /// Rows of a manifest that nothing leads to and reclaim does not know.
-    Unreachable { manifest: ManifestId, table: &'static str },
+    Unreachable {
+        manifest: ManifestId,
+        table: &'static str,
+    },
     /// An object, intent or upload in an S3 bucket that does not exist.
-    NoS3Bucket { name: String },
+    NoS3Bucket {
+        name: String,
+    },
 }
 
 impl fmt::Display for IndexFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Damaged(damage) => damage.fmt(f),
-            Self::WrongManifest { manifest, by } => write!(f, "{by} names manifest {manifest}, which is not as it says"),
+            Self::WrongManifest { manifest, by } => {
+                write!(f, "{by} names manifest {manifest}, which is not as it says")
+            }
             Self::Gap { manifest, at_bytes } => write!(f, "manifest {manifest} has a gap at {at_bytes}"),
             Self::NoBlock { manifest, hash } => write!(f, "manifest {manifest} names block {hash}, no row does"),
             Self::NoReference { manifest, hash } => write!(f, "manifest {manifest} has no reference to block {hash}"),
@@ -236,11 +260,7 @@ impl<'a> Check<'a> {
     }
 
     /// Blocks of chunks and entries: contiguous, with rows and references. Gives what each manifest names.
-    fn check_blocks(
-        &self,
-        reachable: &BTreeSet<ManifestId>,
-        faults: &mut Vec<IndexFault>,
-    ) -> BTreeSet<ReferenceKey> {
+    fn check_blocks(&self, reachable: &BTreeSet<ManifestId>, faults: &mut Vec<IndexFault>) -> BTreeSet<ReferenceKey> {
         let mut named = BTreeSet::new();
         let mut ends: BTreeMap<ManifestId, (u64, u64)> = BTreeMap::new();
         for (key, chunk) in &self.rows.chunks {
@@ -250,8 +270,7 @@ impl<'a> Check<'a> {
             if (*end, *blocks) != (key.offset_bytes, chunk.blocks_before) && !dying {
                 faults.push(IndexFault::Gap { manifest, at_bytes: *end });
             }
-            (*end, *blocks) =
-                (key.offset_bytes + chunk.bytes(), chunk.blocks_before + chunk.entries.len() as u64);
+            (*end, *blocks) = (key.offset_bytes + chunk.bytes(), chunk.blocks_before + chunk.entries.len() as u64);
             if !dying && !reachable.contains(&manifest) && !self.intents.contains(&manifest) {
                 faults.push(IndexFault::Unreachable { manifest, table: "chunk" });
             }

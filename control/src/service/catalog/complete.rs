@@ -94,7 +94,7 @@ impl Catalog {
         let mut parts = self.all_parts(upload).await?;
         let mut pieces = Vec::with_capacity(names.len());
         let mut offset_bytes = 0_u64;
-        for (index, name) in names.iter().enumerate() {
+        for name in names {
             let number = u64::from(name.number);
             let bare = name.etag.trim_matches('"');
             let part = match parts.remove(&name.number) {
@@ -104,11 +104,6 @@ impl Catalog {
                     return Err(TableError::refused(ErrorCode::InvalidPart, number, message));
                 }
             };
-            let last = index + 1 == names.len();
-            if !last && part.size_bytes < S3_PART_BYTES_MIN {
-                let message = format!("part {number} has {} bytes, less than the minimum", part.size_bytes);
-                return Err(TableError::refused(ErrorCode::PartTooSmall, number, message));
-            }
             let end = offset_bytes.saturating_add(part.size_bytes);
             if end > S3_OBJECT_BYTES_MAX {
                 return Err(check::malformed(end, format!("an object has at most {S3_OBJECT_BYTES_MAX} bytes")));
@@ -116,7 +111,14 @@ impl Catalog {
             pieces.push(Piece { key: PartKey { upload, number: name.number }, part, offset_bytes });
             offset_bytes = end;
         }
-        Ok(pieces)
+        let all_but_last = pieces.len().saturating_sub(1);
+        match pieces.iter().take(all_but_last).find(|piece| piece.part.size_bytes < S3_PART_BYTES_MIN) {
+            Some(Piece { key: PartKey { number, .. }, part, .. }) => {
+                let message = format!("part {number} has {} bytes, less than the minimum", part.size_bytes);
+                Err(TableError::refused(ErrorCode::PartTooSmall, u64::from(*number), message))
+            }
+            None => Ok(pieces),
+        }
     }
 
     async fn all_parts(&self, upload: ManifestId) -> Result<BTreeMap<u32, Part>, TableError> {

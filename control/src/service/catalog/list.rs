@@ -5,8 +5,8 @@
 use shingle_proto::limits::{LIST_PAGE_BYTES_MAX, S3_LIST_MAX};
 use shingle_proto::message::{ListObjects, ObjectList, Response};
 
-use super::check;
 use super::Catalog;
+use super::check;
 use super::s3_buckets::require_s3_bucket;
 use crate::tables::keys::KeyRange;
 use crate::tables::objects::{Object, ObjectKey};

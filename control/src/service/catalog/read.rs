@@ -228,7 +228,8 @@ impl Catalog {
             return Some(*index);
         }
         let volume = self.locate.locate(bucket)?;
-        let index = match volumes.iter().position(|earlier| earlier.id == volume.id && earlier.bucket == volume.bucket) {
+        let index = match volumes.iter().position(|earlier| earlier.id == volume.id && earlier.bucket == volume.bucket)
+        {
             Some(index) => index,
             None => {
                 volumes.push(volume);

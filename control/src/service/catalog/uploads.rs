@@ -102,7 +102,8 @@ impl Catalog {
         let upload = require_upload(&work, &key).await?;
         let limit = request.limit.min(S3_LIST_MAX) as usize;
         let after = PartKey { upload: key.upload, number: request.after_number };
-        let mut rows = work.scan::<Part>(Part::of_upload(key.upload).after(&Part::encode_key(&after)), limit + 1).await?;
+        let mut rows =
+            work.scan::<Part>(Part::of_upload(key.upload).after(&Part::encode_key(&after)), limit + 1).await?;
         let end = rows.len() <= limit;
         rows.truncate(limit);
         Ok(Response::Parts(Box::new(Parts {
@@ -125,7 +126,9 @@ impl Catalog {
                     let malformed = |_| check::malformed(text.len() as u64, "the upload marker is not an upload's id");
                     let upload = text.parse::<ManifestId>().map_err(malformed)?;
                     let (s3_bucket, key) = (request.s3_bucket.clone(), request.key_marker);
-                    Upload::with_prefix(&s3_bucket, "").after(&Upload::encode_key(&UploadKey { s3_bucket, key, upload })).begin
+                    Upload::with_prefix(&s3_bucket, "")
+                        .after(&Upload::encode_key(&UploadKey { s3_bucket, key, upload }))
+                        .begin
                 }
             };
             range.begin = range.begin.max(begin);

@@ -1,0 +1,91 @@
+//! A store around the one in memory: every operation is a point where another task may go on, and after a given number
+//! of commits the process that uses it is dead.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use shingle_control::store::{Pair, RangeRead, Store, StoreError, StoreMetrics, Transaction};
+use shingle_seam::tasks::LocalFuture;
+
+use crate::world::{Sim, turn};
+
+pub struct SteppedStore {
+    sim: Sim,
+    inner: Rc<dyn Store>,
+    /// Commits left to a process that is to be killed.
+    commits_left: Rc<Cell<Option<u64>>>,
+    pub commits: Rc<Cell<u64>>,
+}
+
+impl SteppedStore {
+    pub fn new(sim: &Sim, inner: Rc<dyn Store>) -> Self {
+        Self { sim: sim.clone(), inner, commits_left: Rc::default(), commits: Rc::default() }
+    }
+
+    /// Dies when this many transactions have been committed.
+    pub fn kill_after(&self, commits: u64) {
+        self.commits_left.set(Some(commits));
+    }
+
+    pub fn dead(&self) -> bool {
+        self.commits_left.get() == Some(0)
+    }
+}
+
+impl Store for SteppedStore {
+    fn begin(&self) -> Box<dyn Transaction> {
+        Box::new(Stepped {
+            sim: self.sim.clone(),
+            inner: self.inner.begin(),
+            commits_left: self.commits_left.clone(),
+            commits: self.commits.clone(),
+        })
+    }
+
+    fn metrics(&self) -> StoreMetrics {
+        self.inner.metrics()
+    }
+}
+
+struct Stepped {
+    sim: Sim,
+    inner: Box<dyn Transaction>,
+    commits_left: Rc<Cell<Option<u64>>>,
+    commits: Rc<Cell<u64>>,
+}
+
+impl Transaction for Stepped {
+    fn get<'a>(&'a self, key: &'a [u8]) -> LocalFuture<'a, Result<Option<Vec<u8>>, StoreError>> {
+        Box::pin(async move {
+            turn(&self.sim).await;
+            self.inner.get(key).await
+        })
+    }
+
+    fn range(&self, read: RangeRead) -> LocalFuture<'_, Result<Vec<Pair>, StoreError>> {
+        Box::pin(async move {
+            turn(&self.sim).await;
+            self.inner.range(read).await
+        })
+    }
+
+    fn set(&self, key: Vec<u8>, value: Vec<u8>) {
+        self.inner.set(key, value);
+    }
+
+    fn clear(&self, key: Vec<u8>) {
+        self.inner.clear(key);
+    }
+
+    fn commit(self: Box<Self>) -> LocalFuture<'static, Result<(), StoreError>> {
+        Box::pin(async move {
+            turn(&self.sim).await;
+            let result = self.inner.commit().await;
+            self.commits.set(self.commits.get() + 1);
+            if let Some(left) = self.commits_left.get() {
+                self.commits_left.set(Some(left.saturating_sub(1)));
+            }
+            result
+        })
+    }
+}
