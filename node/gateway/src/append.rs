@@ -9,12 +9,13 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use shingle_codec::key::{self, BlockKey};
 use shingle_codec::seal::{self, Sealed};
-use shingle_proto::ids::{BlockHash, BucketId, OsdId, PutId, PutToken, VolumeId};
+use shingle_proto::ids::{BlockHash, BucketId, OsdId, PutId, VolumeId};
 use shingle_proto::limits::{PUT_FULL_VOLUMES_MAX, PUT_VOLUMES_MAX};
 use shingle_proto::message::{Append, BlockRow, ErrorCode, ReportSuspect, Request, Response, SuspectReason};
 use shingle_seam::rpc::{CallMeta, Reply, RpcError};
 use shingle_seam::tasks::on_cpu;
 
+use crate::catalog::Origin;
 use crate::core::Core;
 use crate::placement::spread::{Avoid, Placed, Target};
 use crate::request::GatewayError;
@@ -56,7 +57,7 @@ pub struct StoredBlock {
 /// Seals `block` under a fresh key and stores it.
 pub async fn store(
     core: &Core,
-    put_token: PutToken,
+    origin: Origin,
     hash: BlockHash,
     block: PlainBlock,
 ) -> Result<StoredBlock, GatewayError> {
@@ -73,7 +74,7 @@ pub async fn store(
     // The plain bytes are gone; only the sealed ones are kept until every member has them.
     room.charge.shrink_to(u64::from(sealed_bytes));
     let append = Append { hash: hash.into(), put_id: put_id.0, plain_bytes, ..Append::default() };
-    let bucket = Appender { core, put_token, append, sealed: Rc::new(bytes) }.place().await?;
+    let bucket = Appender { core, origin, append, sealed: Rc::new(bytes) }.place().await?;
     let row = BlockRow {
         hash: hash.into(),
         put_id: put_id.0,
@@ -91,7 +92,7 @@ pub async fn store(
 /// One sealed block on its way to a volume.
 struct Appender<'a> {
     core: &'a Core,
-    put_token: PutToken,
+    origin: Origin,
     /// Everything but the extent and the bucket.
     append: Append,
     sealed: Rc<Vec<u8>>,
@@ -165,8 +166,8 @@ impl Appender<'_> {
             }
             let meta = CallMeta {
                 generation: volume.generation,
-                put_token: self.put_token,
-                trace: self.append.put_id,
+                put_token: self.origin.put_token,
+                trace: self.origin.trace,
                 ..CallMeta::client(left)
             };
             let request = Request::Append(Box::new(append.clone()));

@@ -28,6 +28,15 @@ macro_rules! expect_variant {
 }
 pub(crate) use expect_variant;
 
+/// On whose behalf something is asked: goes into the header of every frame it causes.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin {
+    /// Proof of a live upload intent; zero without one.
+    pub put_token: PutToken,
+    /// Ties together what one user's request causes anywhere.
+    pub trace: u64,
+}
+
 /// Calls to the control plane.
 pub struct ControlClient {
     world: World,
@@ -45,15 +54,15 @@ impl ControlClient {
     /// Asks, and asks again for up to `CONTROL_RETRY_MS` while nobody answers or the control plane is busy.
     /// A request whose repetition could do harm is repeated only when it was certainly never received.
     pub async fn call(&self, request: Request) -> Result<Response, GatewayError> {
-        self.call_with(request, PutToken(0)).await
+        self.call_for(request, self.origin()).await
     }
 
-    /// As [`Self::call`], under a put token.
-    pub async fn call_with(&self, request: Request, put_token: PutToken) -> Result<Response, GatewayError> {
+    /// As [`Self::call`], on behalf of a user's request.
+    pub async fn call_for(&self, request: Request, origin: Origin) -> Result<Response, GatewayError> {
         let give_up = self.world.clock.now() + Duration::from_millis(CONTROL_RETRY_MS);
         let mut pause_ms = *RETRY_MS.start();
         loop {
-            let error = match self.ask(request.clone(), put_token).await {
+            let error = match self.ask(request.clone(), origin).await {
                 Ok(response) => return Ok(response),
                 Err(error) => error,
             };
@@ -70,9 +79,14 @@ impl ControlClient {
 
     /// Tells the control plane something that nobody waits for; a failure is logged.
     pub async fn tell(&self, request: Request) {
-        if let Err(error) = self.ask(request.clone(), PutToken(0)).await {
+        if let Err(error) = self.ask(request.clone(), self.origin()).await {
             tracing::warn!(%error, ?request, "report to the control plane failed");
         }
+    }
+
+    /// A new origin without an upload.
+    pub fn origin(&self) -> Origin {
+        Origin { put_token: PutToken(0), trace: self.world.entropy.u64() }
     }
 
     /// The object's row.
@@ -82,10 +96,10 @@ impl ControlClient {
         Ok(*head.row)
     }
 
-    async fn ask(&self, request: Request, put_token: PutToken) -> Result<Response, RpcError> {
+    async fn ask(&self, request: Request, origin: Origin) -> Result<Response, RpcError> {
         let meta = CallMeta {
-            put_token,
-            trace: self.world.entropy.u64(),
+            put_token: origin.put_token,
+            trace: origin.trace,
             ..CallMeta::client(Duration::from_millis(deadline_ms(&request)))
         };
         let result = self.peers.call(self.address, &meta, request, None).await;
@@ -149,7 +163,7 @@ fn give_up_on(error: RpcError) -> GatewayError {
 /// already", "no such upload") or, under a precondition, act on what they did themselves.
 fn repeatable(request: &Request) -> bool {
     match request {
-        Request::CreateS3Bucket(_) | Request::DeleteS3Bucket(_) | Request::CompleteUpload(_) => false,
+        Request::CreateS3Bucket(_) | Request::DeleteS3Bucket(_) => false,
         Request::CreateUpload(_) | Request::AbortUpload(_) => false,
         Request::DeleteObject(delete) => delete.precondition.is_none(),
         _ => true,
@@ -162,5 +176,38 @@ fn deadline_ms(request: &Request) -> u64 {
             CONTROL_LONG_DEADLINE_MS
         }
         _ => CONTROL_DEADLINE_MS,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shingle_proto::message::{DeleteObject, ErrorReply, GetVolumes, Precondition};
+
+    fn refused(code: ErrorCode, number: u64) -> RpcError {
+        RpcError::Refused(ErrorReply::new(code, number, ""))
+    }
+
+    #[test]
+    fn what_might_have_been_done_is_repeated_only_when_that_does_no_harm() {
+        let harmless = Request::GetVolumes(Box::new(GetVolumes {}));
+        let create = Request::CreateS3Bucket(Box::default());
+        let conditional: DeleteObject =
+            DeleteObject { precondition: Some(Box::<Precondition>::default()), ..DeleteObject::default() };
+        let conditional = Request::DeleteObject(Box::new(conditional));
+        assert_eq!(retry_after(&harmless, &RpcError::Lost, 50), Some(50));
+        for request in [&create, &conditional] {
+            assert_eq!(retry_after(request, &RpcError::Lost, 50), None);
+            assert_eq!(retry_after(request, &RpcError::Connect(std::io::ErrorKind::ConnectionRefused), 50), Some(50));
+            assert_eq!(retry_after(request, &refused(ErrorCode::Busy, 200), 50), Some(200));
+        }
+        assert_eq!(retry_after(&harmless, &refused(ErrorCode::NoSuchKey, 0), 50), None);
+    }
+
+    #[test]
+    fn an_expired_intent_asks_the_client_to_come_again() {
+        assert!(matches!(give_up_on(refused(ErrorCode::IntentExpired, 0)), GatewayError::SlowDown(_)));
+        assert!(matches!(give_up_on(refused(ErrorCode::Busy, 0)), GatewayError::SlowDown(_)));
+        assert_eq!(give_up_on(RpcError::Lost), GatewayError::ControlUnavailable);
     }
 }

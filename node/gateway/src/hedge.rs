@@ -86,6 +86,8 @@ pub struct BlockRead<'a> {
     core: &'a Core,
     row: &'a BlockRow,
     volume: &'a Placed,
+    /// Of the user's request that needs the block.
+    trace: u64,
     params: SealParams,
 }
 
@@ -121,7 +123,7 @@ impl<'a> Race<'a> {
 }
 
 impl<'a> BlockRead<'a> {
-    pub fn new(core: &'a Core, row: &'a BlockRow, volume: &'a Placed) -> Self {
+    pub fn new(core: &'a Core, row: &'a BlockRow, volume: &'a Placed, trace: u64) -> Self {
         let params = SealParams {
             hash: BlockHash::from(&row.hash),
             put_id: PutId(row.put_id),
@@ -129,7 +131,7 @@ impl<'a> BlockRead<'a> {
             compression: row.compression,
             crc32c: row.sealed_crc32c,
         };
-        Self { core, row, volume, params }
+        Self { core, row, volume, trace, params }
     }
 
     /// The block's plain bytes, proven to be the named ones.
@@ -200,7 +202,7 @@ impl<'a> BlockRead<'a> {
         let read = ReadBlock { extent: member.extent.into(), hash: self.row.hash.clone(), put_id: self.row.put_id };
         let meta = CallMeta {
             generation: self.volume.generation,
-            trace: self.row.put_id,
+            trace: self.trace,
             ..CallMeta::client(self.core.config.read_deadline)
         };
         let result = self.core.peers.call(member.address, &meta, Request::ReadBlock(Box::new(read)), None).await;

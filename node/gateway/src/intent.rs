@@ -7,7 +7,7 @@ use std::time::Duration;
 use shingle_proto::ids::PutToken;
 use shingle_proto::message::{AbortIntent, Id128, OpenIntent, RenewIntent, Request, Response};
 
-use crate::catalog::{expect_done, expect_variant};
+use crate::catalog::{Origin, expect_done, expect_variant};
 use crate::core::Core;
 use crate::request::{GatewayError, ObjectName};
 
@@ -16,6 +16,8 @@ use crate::request::{GatewayError, ObjectName};
 pub struct Intent {
     pub manifest: Id128,
     pub put_token: PutToken,
+    /// Of the user's request behind the upload.
+    trace: u64,
     lease: Duration,
 }
 
@@ -39,18 +41,26 @@ impl Intent {
     }
 
     async fn open(core: &Core, name: &ObjectName) -> Result<Self, GatewayError> {
+        let origin = core.control.origin();
         let open = OpenIntent { s3_bucket: name.s3_bucket.clone(), key: name.key.clone() };
-        let opened = expect_variant!(core.control.call(Request::OpenIntent(Box::new(open))).await?, IntentOpened)?;
+        let opened =
+            expect_variant!(core.control.call_for(Request::OpenIntent(Box::new(open)), origin).await?, IntentOpened)?;
         Ok(Self {
             manifest: opened.manifest,
             put_token: PutToken(opened.put_token),
+            trace: origin.trace,
             lease: Duration::from_millis(opened.lease_ms),
         })
     }
 
+    /// What everything done for this upload travels under.
+    pub fn origin(&self) -> Origin {
+        Origin { put_token: self.put_token, trace: self.trace }
+    }
+
     /// A request under this intent's token.
     pub async fn call(&self, core: &Core, request: Request) -> Result<Response, GatewayError> {
-        core.control.call_with(request, self.put_token).await
+        core.control.call_for(request, self.origin()).await
     }
 
     /// Renews the lease for as long as it is polled; ends only when the lease is lost.
@@ -72,10 +82,10 @@ impl Intent {
 
     /// Gives the intent up in the background; the lease's end does the same when this fails.
     fn abort(self, core: &Rc<Core>) {
-        let core_of_task = core.clone();
+        let (core_of_task, origin) = (core.clone(), self.origin());
         let abort = AbortIntent { manifest: self.manifest, put_token: self.put_token.0 };
         let task = async move {
-            let answer = core_of_task.control.call_with(Request::AbortIntent(Box::new(abort)), self.put_token).await;
+            let answer = core_of_task.control.call_for(Request::AbortIntent(Box::new(abort)), origin).await;
             if let Err(error) = answer.and_then(|response| expect_done(&response)) {
                 tracing::debug!(%error, "intent not aborted; its lease will end");
             }

@@ -8,7 +8,7 @@ use shingle_codec::hash::EtagHasher;
 use shingle_proto::ids::{BlockHash, ManifestId};
 use shingle_proto::limits::{COMPLETE_LISTS_MAX, S3_LIST_MAX, S3_PARTS_MAX};
 use shingle_proto::message::{
-    BlockList, CompleteUpload, ErrorCode, Id128, ListParts, ObjectRow, PartName, PartRow, Precondition, Request,
+    BlockList, CompleteUpload, ErrorCode, ListParts, ObjectRow, PartName, PartRow, Precondition, Request,
 };
 
 use crate::catalog::expect_variant;
@@ -24,7 +24,10 @@ pub async fn complete(
     parts: Vec<PartName>,
     precondition: Option<Precondition>,
 ) -> Result<ObjectRow, GatewayError> {
-    let stored = list_parts(core, name, upload).await?;
+    let stored = match list_parts(core, name, upload).await {
+        Ok(stored) => stored,
+        Err(error) => return completed_before(core, name, upload, error).await,
+    };
     let chosen = parts.iter().map(|part| choose(&stored, part)).collect::<Result<Vec<_>, _>>()?;
     let etag = etag_over(core, &chosen).await?;
     let complete = CompleteUpload {
@@ -38,6 +41,22 @@ pub async fn complete(
     let finished =
         expect_variant!(core.control.call(Request::CompleteUpload(Box::new(complete))).await?, ObjectFinished)?;
     Ok(*finished.row)
+}
+
+/// A client that missed the answer asks again. The upload is gone then, and the object it became bears its id.
+async fn completed_before(
+    core: &Core,
+    name: &ObjectName,
+    upload: ManifestId,
+    error: GatewayError,
+) -> Result<ObjectRow, GatewayError> {
+    if !matches!(error, GatewayError::Refused { code: ErrorCode::NoSuchUpload, .. }) {
+        return Err(error);
+    }
+    match core.control.head(name).await {
+        Ok(row) if ManifestId::from(&row.manifest) == upload => Ok(row),
+        _ => Err(error),
+    }
 }
 
 /// The stored part a client means.
@@ -89,7 +108,7 @@ async fn etag_over(core: &Core, parts: &[&PartRow]) -> Result<String, GatewayErr
 }
 
 async fn first_page(core: &Core, part: &PartRow) -> Result<BlockList, GatewayError> {
-    list_blocks(core, &Id128 { ..part.manifest.clone() }, 0).await
+    list_blocks(core, &part.manifest, 0).await
 }
 
 fn push_all(etag: &mut EtagHasher, page: &BlockList) {

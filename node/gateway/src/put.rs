@@ -239,9 +239,9 @@ impl<'a> Pipeline<'a> {
                 self.done(&hash);
                 continue;
             }
-            let (core, put_token) = (self.core, self.intent.put_token);
+            let (core, origin) = (self.core, self.intent.origin());
             steps.push(Box::pin(async move {
-                let stored = append::store(core, put_token, hash, block).await?;
+                let stored = append::store(core, origin, hash, block).await?;
                 Ok(Step::Stored(Box::new(stored)))
             }));
         }

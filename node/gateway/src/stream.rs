@@ -13,7 +13,7 @@ use shingle_proto::message::{BlockRow, ErrorCode, Id128, PlanRead, ReadPlan, Req
 use shingle_seam::tasks::LocalFuture;
 
 use crate::budget::{Budget, Charge};
-use crate::catalog::expect_variant;
+use crate::catalog::{Origin, expect_variant};
 use crate::core::Core;
 use crate::hedge::{BlockRead, Unread};
 use crate::placement::spread::Placed;
@@ -47,6 +47,13 @@ pub enum Progress {
     End,
 }
 
+/// What is read, and for whom.
+#[derive(Clone)]
+struct Source {
+    manifest: Id128,
+    origin: Origin,
+}
+
 /// A block of the plan.
 #[derive(Clone)]
 struct Planned {
@@ -71,7 +78,7 @@ impl AsRef<[u8]> for Held {
 pub struct BlockStream {
     core: Rc<Core>,
     budget: Rc<Budget>,
-    manifest: Id128,
+    source: Source,
     /// The range asked for.
     first: u64,
     end: u64,
@@ -85,9 +92,9 @@ pub struct BlockStream {
 impl BlockStream {
     pub fn new(core: Rc<Core>, budget: Rc<Budget>, manifest: Id128, first: u64, length_bytes: u64) -> Self {
         Self {
+            source: Source { manifest, origin: core.control.origin() },
             core,
             budget,
-            manifest,
             first,
             end: first.saturating_add(length_bytes),
             unplanned: first,
@@ -141,7 +148,7 @@ impl BlockStream {
                 }
             };
             if let Some(next) = self.planned.pop_front() {
-                let read = read_piece(self.core.clone(), self.manifest.clone(), next, charge, self.first, self.end);
+                let read = read_piece(self.core.clone(), self.source.clone(), next, charge, self.first, self.end);
                 self.reading.push_back(Box::pin(read));
             }
         }
@@ -150,7 +157,7 @@ impl BlockStream {
 
     async fn plan(&mut self) -> Result<(), StreamError> {
         let length = self.end - self.unplanned;
-        let (blocks, next) = plan(&self.core, &self.manifest, self.unplanned, length, PLAN_BLOCKS).await?;
+        let (blocks, next) = plan(&self.core, &self.source, self.unplanned, length, PLAN_BLOCKS).await?;
         self.planned.extend(blocks);
         self.unplanned = next;
         Ok(())
@@ -160,13 +167,14 @@ impl BlockStream {
 /// Blocks that hold `[offset, offset + length)`, up to `max_blocks`, and where the last of them ends.
 async fn plan(
     core: &Core,
-    manifest: &Id128,
+    source: &Source,
     offset_bytes: u64,
     length_bytes: u64,
     max_blocks: u32,
 ) -> Result<(Vec<Planned>, u64), StreamError> {
-    let request = PlanRead { manifest: manifest.clone(), offset_bytes, length_bytes, max_blocks };
-    let plan: ReadPlan = expect_variant!(core.control.call(Request::PlanRead(Box::new(request))).await?, ReadPlan)?;
+    let request = PlanRead { manifest: source.manifest.clone(), offset_bytes, length_bytes, max_blocks };
+    let plan: ReadPlan =
+        expect_variant!(core.control.call_for(Request::PlanRead(Box::new(request)), source.origin).await?, ReadPlan)?;
     let volumes: Vec<Rc<Placed>> = plan.volumes.iter().map(|volume| Rc::new(Placed::for_reads(volume))).collect();
     let mut at = offset_bytes;
     let mut blocks = Vec::with_capacity(plan.blocks.len());
@@ -190,13 +198,13 @@ async fn plan(
 /// One block, trimmed to the range.
 async fn read_piece(
     core: Rc<Core>,
-    manifest: Id128,
+    source: Source,
     planned: Planned,
     mut charge: Charge,
     first: u64,
     end: u64,
 ) -> Result<Bytes, StreamError> {
-    let plain = read_block(&core, &manifest, &planned).await?;
+    let plain = read_block(&core, &source, &planned).await?;
     charge.shrink_to(plain.capacity() as u64);
     let from = first.saturating_sub(planned.offset_bytes).min(plain.len() as u64) as usize;
     let to = end.saturating_sub(planned.offset_bytes).min(plain.len() as u64) as usize;
@@ -204,26 +212,26 @@ async fn read_piece(
 }
 
 /// The block from any member, with a new plan once when the first one leads nowhere.
-async fn read_block(core: &Core, manifest: &Id128, planned: &Planned) -> Result<Vec<u8>, StreamError> {
+async fn read_block(core: &Core, source: &Source, planned: &Planned) -> Result<Vec<u8>, StreamError> {
     let unreadable = || {
         let hash = BlockHash::from(&planned.row.hash);
         tracing::error!(%hash, volume = %planned.volume.id, "block unreadable");
         StreamError::Failed(GatewayError::BlockUnreadable { hash: hash.to_string() })
     };
-    match BlockRead::new(core, &planned.row, &planned.volume).run().await {
+    match BlockRead::new(core, &planned.row, &planned.volume, source.origin.trace).run().await {
         Ok(plain) => return Ok(plain),
         Err(Unread::Fatal(error)) => return Err(error.into()),
         Err(Unread::Stale | Unread::Nowhere) => {}
     }
     let length = u64::from(planned.row.plain_bytes);
-    let (again, _) = plan(core, manifest, planned.offset_bytes, length, 1).await?;
+    let (again, _) = plan(core, source, planned.offset_bytes, length, 1).await?;
     let Some(again) = again.into_iter().next() else { return Err(StreamError::Gone) };
     // The same place again cannot help, and another hash at this offset cannot be.
     let same = again.row.put_id == planned.row.put_id && again.volume == planned.volume;
     if same || again.row.hash != planned.row.hash {
         return Err(unreadable());
     }
-    match BlockRead::new(core, &again.row, &again.volume).run().await {
+    match BlockRead::new(core, &again.row, &again.volume, source.origin.trace).run().await {
         Ok(plain) => Ok(plain),
         Err(Unread::Fatal(error)) => Err(error.into()),
         Err(Unread::Stale | Unread::Nowhere) => Err(unreadable()),

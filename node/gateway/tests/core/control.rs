@@ -27,6 +27,7 @@ pub struct Tables {
     pub aborted: usize,
     pub renewed: usize,
     pub lost_races: usize,
+    completed: bool,
     next: u64,
 }
 
@@ -104,6 +105,7 @@ impl FakeControl {
                 tables.parts.insert(finish.part.number, *finish.part);
                 Response::Done(Box::new(Done {}))
             }
+            Request::ListParts(_) if tables.completed => return refuse(ErrorCode::NoSuchUpload),
             Request::ListParts(list) => tables.list_parts(&list),
             Request::CompleteUpload(complete) => tables.complete(*complete)?,
             other => return Err(ErrorReply::new(ErrorCode::Unsupported, 0, format!("{other:?}"))),
@@ -259,12 +261,14 @@ impl Tables {
             whole.extend(blocks.into_iter().map(|(offset, block)| (at + offset, block)));
             at += row.size_bytes;
         }
-        let Response::IntentOpened(opened) = self.open_intent(Duration::ZERO) else { unreachable!() };
         let blocks = whole.len() as u64;
-        self.manifests.insert(ManifestId::from(&opened.manifest), whole);
+        let upload = ManifestId::from(&complete.upload);
+        self.intents.insert(upload);
+        self.manifests.insert(upload, whole);
+        self.completed = true;
         self.finish(FinishObject {
             key: complete.key,
-            manifest: opened.manifest,
+            manifest: complete.upload,
             size_bytes: at,
             blocks,
             etag: complete.etag,

@@ -83,6 +83,8 @@ fn a_completed_upload_has_the_etag_of_all_its_blocks() {
             parts.iter().flat_map(|part| part.chunks(BLOCK)).for_each(|block| etag.push(&sha256(block)));
             assert_eq!(row.etag, etag.finish());
             assert!(cell.get("whole").await.expect("read") == parts.concat());
+            let again = complete(&cell, &[1, 2, 3]).await;
+            assert_eq!(again, Ok(row), "a client that missed the answer asks again");
         },
     );
 }

@@ -40,7 +40,7 @@ fn a_range_reads_only_the_blocks_it_needs() {
             cell.put("o", &noise(1, 6 * BLOCK)).await.expect("stored");
             let middle = (2 * BLOCK + 7) as u64;
             cell.get_range("o", Some(ByteRange::FromTo { first: middle, last: middle })).await.expect("read");
-            assert_eq!(reads(&cell), 1);
+            assert!(reads(&cell) <= 2, "one block, and a hedge on a busy machine");
         },
     );
 }
@@ -185,7 +185,8 @@ fn a_client_that_leaves_stops_the_reads_behind_it() {
             let download = answer.await.expect("an answer").expect("opened");
             cell.world.tasks.sleep(Duration::from_millis(300)).await;
             let ahead = reads(&cell);
-            assert!(ahead <= 8, "{ahead} blocks read for a client that takes none");
+            // One block in the channel, four ahead; on a busy machine each of them may be hedged.
+            assert!(ahead <= 10, "{ahead} blocks read for a client that takes none");
             drop(download);
             cell.world.tasks.sleep(Duration::from_millis(300)).await;
             assert_eq!(reads(&cell), ahead);

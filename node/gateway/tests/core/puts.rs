@@ -102,13 +102,14 @@ fn a_silent_member_is_suspect_and_the_put_goes_elsewhere() {
         cell.hosts[2].appends.set(Mode::Stalls);
         let bytes = noise(3, 6 * BLOCK);
         cell.put("o", &bytes).await.expect("stored");
-        let tables = cell.control.tables.borrow();
-        assert!(!tables.suspects.is_empty());
-        for suspect in &tables.suspects {
-            assert_eq!((suspect.osd, suspect.reason), (102, SuspectReason::PutTimeout));
+        {
+            let tables = cell.control.tables.borrow();
+            assert!(!tables.suspects.is_empty());
+            for suspect in &tables.suspects {
+                assert_eq!((suspect.osd, suspect.reason), (102, SuspectReason::PutTimeout));
+            }
+            assert!(tables.rows.values().all(|row| row.bucket == 13), "the volume without host 3");
         }
-        assert!(tables.rows.values().all(|row| row.bucket == 13), "the volume without host 3");
-        drop(tables);
         assert!(cell.get("o").await.expect("read") == bytes);
     });
 }
@@ -275,6 +276,21 @@ fn a_restart_of_the_control_plane_goes_unnoticed() {
             (_, cell.control_task) = listen(&cell.world, cell.control_address, cell.control.clone());
             running.await.expect("no panic").expect("stored");
             assert!(cell.get("o").await.expect("read") == expected);
+        },
+    );
+}
+
+#[test]
+fn blocks_spread_over_the_open_volumes() {
+    in_cell(
+        |_| {},
+        async |cell| {
+            cell.put("o", &noise(11, 24 * BLOCK)).await.expect("stored");
+            let tables = cell.control.tables.borrow();
+            let mut per_bucket = std::collections::BTreeMap::new();
+            tables.rows.values().for_each(|row| *per_bucket.entry(row.bucket).or_insert(0) += 1);
+            assert_eq!(per_bucket.len(), 5, "{per_bucket:?}");
+            assert!(per_bucket.values().all(|blocks| *blocks <= 10), "{per_bucket:?}");
         },
     );
 }
