@@ -54,15 +54,28 @@ impl Osd {
         self.reads_in_flight.set(in_flight + 1);
         let _in_flight = InFlight(&self.reads_in_flight);
         let candidates = extent.toc.borrow().candidates(&key.hash, key.put_id);
+        let mut refusal = None;
+        let found_any = !candidates.is_empty();
         for place in candidates {
-            if let Some((record, buffer)) = self.read_place(&extent, &key, place).await? {
-                count(&self.metrics.reads, 1);
-                count(&self.metrics.read_bytes, place.bytes());
-                self.metrics.read_latencies.record(self.world.clock.now() - started);
-                return Ok((record, buffer));
+            match self.read_place(&extent, &key, place).await {
+                Ok(Some((record, buffer))) => {
+                    count(&self.metrics.reads, 1);
+                    count(&self.metrics.read_bytes, place.bytes());
+                    self.metrics.read_latencies.record(self.world.clock.now() - started);
+                    return Ok((record, buffer));
+                }
+                Ok(None) => {}
+                Err(failure) => refusal = refusal.or(Some(failure)),
             }
         }
-        Err(Refusal::BlockNotFound)
+        Err(match refusal {
+            Some(refusal) => refusal,
+            // Two puts with one 64-bit fingerprint are less likely than a disk that reads elsewhere.
+            None if found_any => {
+                self.damaged(&key, FindingKind::RecordDamaged, "another record where this one was written")
+            }
+            None => Refusal::BlockNotFound,
+        })
     }
 
     /// The record at one candidate's place, unless it is another block's.
