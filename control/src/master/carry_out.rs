@@ -81,8 +81,7 @@ impl Master {
         let made = join_all(index.map(|(index, member)| self.create_extent(*member, id, bucket, index))).await;
         let made: Option<Vec<u64>> = made.into_iter().collect();
         let capacity_bytes = made.and_then(|made| made.into_iter().min()).ok_or(OpenFailed::Member)?;
-        let row =
-            Volume { bucket, state: VolumeState::Open, generation: FIRST_GENERATION, members: members.to_vec() };
+        let row = Volume { bucket, state: VolumeState::Open, generation: FIRST_GENERATION, members: members.to_vec() };
         self.insist(async |work: &Work| insert_volume(work, id, &row).await).await?;
         let osds: Vec<OsdId> = members.iter().map(|member| member.osd).collect();
         tracing::info!(volume = %id, %bucket, ?osds, capacity_bytes, "volume opened");

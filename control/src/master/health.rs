@@ -4,7 +4,7 @@
 //! unwell or no longer reports it. It is healthy again after a quarantine of good heartbeats, which doubles with each
 //! suspicion that follows closely on another, so that a disk that comes and goes does not open and close volumes for ever.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -129,6 +129,12 @@ impl Health {
         if silent || health.in_quarantine(now) { Liveness::Suspect } else { Liveness::Healthy }
     }
 
+    /// The master itself did not run for `gap`, so it heard nobody: that speaks against nobody.
+    pub fn absent_for(&mut self, gap: Duration) {
+        self.start = self.start + gap;
+        self.hosts.values_mut().for_each(|host| host.heard = host.heard + gap);
+    }
+
     /// Takes in a heartbeat.
     pub fn heard(&mut self, now: Monotonic, heartbeat: &Heartbeat) -> Result<(), HeartbeatRefused> {
         let host = HostId(heartbeat.host);
@@ -143,9 +149,10 @@ impl Health {
         for report in &heartbeat.osds {
             self.take_report(now, host, report);
         }
-        for osd in self.osds.values_mut().filter(|osd| osd.host == host) {
+        let named: BTreeSet<OsdId> = heartbeat.osds.iter().map(|report| OsdId(report.osd)).collect();
+        for (id, osd) in self.osds.iter_mut().filter(|(_, osd)| osd.host == host) {
             // Silence ended just now, or the disk is gone: either way it has to prove itself.
-            if was_silent || osd.heard != now {
+            if was_silent || !named.contains(id) {
                 osd.strike(now);
             }
         }

@@ -18,7 +18,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use shingle_proto::ids::{BucketId, CellId, HostId, OsdId, VolumeId};
-use shingle_proto::limits::{MASTER_STEP_MS, STATUS_EXTENTS_MAX};
+use shingle_proto::limits::{MASTER_ABSENT_MS, MASTER_STEP_MS, STATUS_EXTENTS_MAX};
 use shingle_proto::message::{self, CellStatus, Finding, Heartbeat, HostReport};
 use shingle_seam::World;
 use shingle_seam::clock::Monotonic;
@@ -96,8 +96,15 @@ impl Master {
 
     /// Decides and gives orders until dropped.
     pub async fn run(self: Rc<Self>) {
+        let mut last = self.now();
         loop {
-            let orders = step(&self.view.borrow(), self.now());
+            let now = self.now();
+            if now - last > Duration::from_millis(MASTER_ABSENT_MS) {
+                tracing::warn!(gap = ?(now - last), "the master did not run for a while");
+                self.view.borrow_mut().health.absent_for(now - last);
+            }
+            last = now;
+            let orders = step(&self.view.borrow(), now);
             for order in orders {
                 self.give(order);
             }
@@ -160,7 +167,8 @@ impl Master {
             if extents > STATUS_EXTENTS_MAX {
                 report.extents.clear();
             }
-            if view.health.liveness(id, now) != health::Liveness::Healthy && report.state == message::OsdState::Healthy {
+            if view.health.liveness(id, now) != health::Liveness::Healthy && report.state == message::OsdState::Healthy
+            {
                 report.state = message::OsdState::Suspect;
             }
             report

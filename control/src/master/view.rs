@@ -42,7 +42,9 @@ pub enum CloseReason {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Condition {
     /// Takes blocks.
-    Usable { free_bytes: u64 },
+    Usable {
+        free_bytes: u64,
+    },
     /// A member was not heard of yet: neither offered nor closed.
     Waiting,
     Close(CloseReason),

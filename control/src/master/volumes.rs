@@ -80,10 +80,12 @@ impl Plan {
         }
     }
 
-    /// Whether some volume could close and every host would still be avoidable.
+    /// Whether some volume could close and every host that is avoidable would still be. Hosts that cannot be made
+    /// avoidable for want of free extents elsewhere are no reason to open more and more.
     fn has_spare(&self) -> bool {
-        let all_avoidable = |without| self.hosts.iter().all(|host| self.avoidable_without(*host, Some(without)));
-        (0..self.volumes.len()).any(all_avoidable)
+        let needed = |host: &&HostId| self.avoidable_without(**host, None);
+        let without = |index| self.hosts.iter().filter(needed).all(|host| self.avoidable_without(*host, Some(index)));
+        self.volumes.len() > 1 && (0..self.volumes.len()).any(without)
     }
 
     /// Plans one volume that avoids a host. False if there are not enough OSDs.

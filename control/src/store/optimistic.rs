@@ -71,13 +71,7 @@ pub(super) struct OptimisticTransaction<B: Backend> {
 impl<B: Backend> OptimisticTransaction<B> {
     pub fn begin(backend: Rc<B>) -> Self {
         let begun = backend.now();
-        Self {
-            backend,
-            begun,
-            snapshot: OnceCell::new(),
-            reads: RefCell::default(),
-            writes: RefCell::default(),
-        }
+        Self { backend, begun, snapshot: OnceCell::new(), reads: RefCell::default(), writes: RefCell::default() }
     }
 
     fn check_age(&self) -> Result<(), StoreError> {

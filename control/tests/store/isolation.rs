@@ -3,8 +3,8 @@
 use std::rc::Rc;
 
 use futures_util::future::join_all;
-use shingle_control::store::{RangeRead, StoreError};
 use shingle_control::store::transact::{OnUnknown, transact};
+use shingle_control::store::{RangeRead, StoreError};
 
 use crate::rig::{all, increment, number, on_every_store, put, value};
 

@@ -199,6 +199,8 @@ pub const VOLUME_FREE_BYTES_MIN: u64 = 2 * (SEALED_BYTES_MAX as u64 + 2 * RECORD
 /// How often the master looks at the cell when nothing wakes it, and how long it waits before it tries again what failed.
 pub const MASTER_STEP_MS: u64 = 250;
 pub const MASTER_RETRY_MS: u64 = 2_000;
+/// A master that did not run for longer (stopped, starved) does not blame hosts for the silence it made itself.
+pub const MASTER_ABSENT_MS: u64 = 4 * MASTER_STEP_MS;
 /// A host's answer to the master: creating or closing an extent.
 pub const EXTENT_ORDER_DEADLINE_MS: u64 = 5_000;
 /// Recent findings kept for the cell's status.

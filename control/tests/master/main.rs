@@ -1,0 +1,7 @@
+//! The master: its decisions on a cell of the imagination, and its orders on hosts that answer over the network.
+
+mod decisions;
+mod hosts;
+mod imagined;
+mod orders;
+mod restarts;

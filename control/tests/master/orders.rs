@@ -1,0 +1,237 @@
+//! The control process on an embedded store, with hosts that answer over the loopback network.
+
+use std::collections::BTreeSet;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use shingle_control::config::ControlConfig;
+use shingle_control::process;
+use shingle_proto::ids::ExtentId;
+use shingle_proto::message::{
+    CellStatus, CloseExtent, ErrorCode, Finding, FindingKind, GetStatus, GetVolumes, Id128, ReportFinding,
+    ReportSuspect, Request, Response, Role, SuspectReason, Volumes,
+};
+use shingle_seam::World;
+use shingle_seam::on_tokio;
+use shingle_seam::rpc::{CallMeta, Peers, RpcError};
+use shingle_seam::stop::Stop;
+
+use crate::hosts::Host;
+
+/// A control process in a thread of its own.
+struct Control {
+    stop: Stop,
+    thread: JoinHandle<()>,
+}
+
+impl Control {
+    fn start(listen: SocketAddr, dir: PathBuf) -> Self {
+        let stop = Stop::new().unwrap();
+        let config = ControlConfig { listen, dir, ..ControlConfig::default() };
+        let told = stop.clone();
+        let thread = std::thread::spawn(move || process::run(config, told).unwrap());
+        Self { stop, thread }
+    }
+
+    fn stop(self) {
+        self.stop.trigger();
+        self.thread.join().unwrap();
+    }
+}
+
+struct Rig {
+    world: World,
+    control: SocketAddr,
+    dir: tempfile::TempDir,
+    hosts: Vec<Rc<Host>>,
+    peers: Peers,
+}
+
+impl Rig {
+    fn new(hosts: u32) -> Self {
+        let world = on_tokio::world(1);
+        let control = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let hosts = (1..=hosts).map(|number| Host::start(&world, number, control)).collect();
+        let peers = Peers::new(world.clone(), Role::Gateway, "test".to_string());
+        Self { world, control, dir: tempfile::tempdir().unwrap(), hosts, peers }
+    }
+
+    fn start_control(&self) -> Control {
+        Control::start(self.control, self.dir.path().join("store"))
+    }
+
+    async fn ask(&self, request: Request) -> Result<Response, RpcError> {
+        let meta = CallMeta::client(Duration::from_secs(5));
+        self.peers.call(self.control, &meta, request, None).await.map(|reply| reply.response)
+    }
+
+    async fn volumes(&self) -> Volumes {
+        match self.ask(Request::GetVolumes(Box::new(GetVolumes {}))).await {
+            Ok(Response::Volumes(volumes)) => *volumes,
+            Err(RpcError::Refused(reply)) => panic!("{reply:?}"),
+            _ => Volumes::default(), // control is not up yet
+        }
+    }
+
+    async fn status(&self) -> CellStatus {
+        match self.ask(Request::GetStatus(Box::new(GetStatus {}))).await.unwrap() {
+            Response::CellStatus(status) => *status,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Waits for the offered volumes to become as wanted.
+    async fn volumes_when(&self, what: &str, wanted: impl Fn(&Volumes) -> bool) -> Volumes {
+        for _ in 0..300 {
+            let volumes = self.volumes().await;
+            if wanted(&volumes) {
+                return volumes;
+            }
+            self.world.tasks.sleep(Duration::from_millis(50)).await;
+        }
+        panic!("not within 15 s: {what}; {:#?}", self.volumes().await);
+    }
+}
+
+fn run(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    tokio::task::LocalSet::new().block_on(&runtime, test);
+}
+
+fn extents(volumes: &Volumes) -> BTreeSet<ExtentId> {
+    volumes.volumes.iter().flat_map(|volume| &volume.members).map(|member| ExtentId::from(&member.extent)).collect()
+}
+
+fn hosts(volumes: &Volumes) -> BTreeSet<u32> {
+    volumes.volumes.iter().flat_map(|volume| &volume.members).map(|member| member.host).collect()
+}
+
+fn all_avoidable(volumes: &Volumes) -> bool {
+    let avoids = |host| volumes.volumes.iter().any(|volume| volume.members.iter().all(|member| member.host != host));
+    (1..=5).all(avoids)
+}
+
+#[test]
+fn volumes_open_on_all_members_and_survive_a_restart_of_control() {
+    run(async {
+        let rig = Rig::new(5);
+        let control = rig.start_control();
+        let before = rig.volumes_when("six volumes", |volumes| volumes.volumes.len() == 6).await;
+        assert!(all_avoidable(&before));
+        assert_eq!(before.copies, 4);
+        let held: BTreeSet<ExtentId> = rig.hosts.iter().flat_map(|host| host.open_extents()).collect();
+        assert_eq!(held, extents(&before), "every extent exists and no other does");
+        let status = rig.status().await;
+        assert!(status.ready && status.commits > 0 && status.syncs > 0);
+        assert_eq!((status.hosts.len(), status.volumes_open, status.volumes_closed), (5, 6, 0));
+        assert!(status.hosts.iter().all(|host| host.alive && host.osds.len() == 2));
+        control.stop();
+
+        let control = rig.start_control();
+        let after = rig.volumes_when("the same volumes", |volumes| volumes.volumes.len() == 6).await;
+        assert_eq!(extents(&after), extents(&before));
+        assert_eq!(rig.status().await.cell, status.cell, "the cell is drawn once");
+        let first = |volumes: &Volumes| volumes.volumes.iter().map(|volume| volume.id).max();
+        assert_eq!(first(&before), first(&after));
+        control.stop();
+    });
+}
+
+#[test]
+fn a_reported_suspect_is_replaced_at_once_and_its_extents_are_closed_first() {
+    run(async {
+        let rig = Rig::new(6);
+        let control = rig.start_control();
+        let before = rig.volumes_when("volumes on all six", |volumes| hosts(volumes).len() == 6).await;
+        let dead = &rig.hosts[before.volumes[0].members[0].host as usize - 1];
+        dead.dead.set(true);
+        for osd in dead.osds() {
+            let volume = before.volumes[0].id;
+            let report = ReportSuspect { osd: osd.0, volume, reason: SuspectReason::PutTimeout };
+            rig.ask(Request::ReportSuspect(Box::new(report))).await.unwrap();
+        }
+        let number = dead.number;
+        let wanted = |volumes: &Volumes| volumes.volumes.len() >= 3 && !hosts(volumes).contains(&number);
+        let after = rig.volumes_when("others take over", wanted).await;
+        let lost: Vec<_> =
+            before.volumes.iter().filter(|volume| volume.members.iter().any(|member| member.host == number)).collect();
+        assert!(after.volumes.iter().all(|volume| lost.iter().all(|lost| lost.id != volume.id)));
+        for _ in 0..200 {
+            if rig.status().await.volumes_closed >= lost.len() as u64 {
+                break;
+            }
+            rig.world.tasks.sleep(Duration::from_millis(50)).await;
+        }
+        assert_eq!(rig.status().await.volumes_closed, lost.len() as u64);
+        let open: BTreeSet<ExtentId> =
+            rig.hosts.iter().filter(|host| host.number != number).flat_map(|host| host.open_extents()).collect();
+        assert_eq!(open, extents(&rig.volumes().await), "the lost volumes' extents on living hosts are closed");
+
+        assert!(!dead.open_extents().is_empty());
+        dead.dead.set(false);
+        for _ in 0..200 {
+            let offered = extents(&rig.volumes().await);
+            if dead.open_extents().iter().all(|extent| offered.contains(extent)) {
+                return control.stop();
+            }
+            rig.world.tasks.sleep(Duration::from_millis(50)).await;
+        }
+        panic!("what the host had open before is not closed: {:?}", dead.open_extents());
+    });
+}
+
+#[test]
+fn a_host_without_room_leaves_no_half_made_volume() {
+    run(async {
+        let rig = Rig::new(5);
+        rig.hosts[4].no_room.set(true);
+        let control = rig.start_control();
+        rig.volumes_when("volumes without it", |volumes| volumes.volumes.len() >= 2).await;
+        let tidy = |rig: &Rig, volumes: &Volumes| {
+            let held: BTreeSet<ExtentId> = rig.hosts.iter().flat_map(|host| host.open_extents()).collect();
+            held == extents(volumes)
+        };
+        let made: u32 = rig.hosts.iter().map(|host| host.created.get()).sum();
+        assert!(made > 8, "some extents were made for volumes that never came to be");
+        rig.hosts[4].no_room.set(false);
+        let volumes = rig.volumes_when("all five, and tidy", |volumes| all_avoidable(volumes) && tidy(&rig, volumes));
+        assert_eq!(hosts(&volumes.await).len(), 5);
+        control.stop();
+    });
+}
+
+#[test]
+fn findings_are_kept_full_volumes_close_and_foreign_requests_are_refused() {
+    run(async {
+        let rig = Rig::new(5);
+        let control = rig.start_control();
+        let before = rig.volumes_when("six volumes", |volumes| volumes.volumes.len() == 6).await;
+        let finding = Finding {
+            kind: FindingKind::HashMismatch,
+            osd: 100,
+            extent: Id128 { hi: 1, lo: 2 },
+            hash: None,
+            put_id: 3,
+            detail: "wrong bytes".to_string(),
+        };
+        let report = ReportFinding { finding: Box::new(finding.clone()) };
+        rig.ask(Request::ReportFinding(Box::new(report))).await.unwrap();
+        let status = rig.status().await;
+        assert_eq!((status.findings, status.recent_findings), (1, vec![finding]));
+
+        let full = before.volumes[0].id;
+        let report =
+            ReportSuspect { osd: before.volumes[0].members[0].osd, volume: full, reason: SuspectReason::ExtentFull };
+        rig.ask(Request::ReportSuspect(Box::new(report))).await.unwrap();
+        let replaced = |volumes: &Volumes| volumes.volumes.len() == 6 && volumes.volumes.iter().all(|v| v.id != full);
+        rig.volumes_when("the full volume is replaced", replaced).await;
+
+        let foreign = Request::CloseExtent(Box::new(CloseExtent { extent: Id128 { hi: 1, lo: 2 } }));
+        let refused = rig.ask(foreign).await;
+        assert!(matches!(refused, Err(RpcError::Refused(reply)) if reply.code == ErrorCode::Unsupported));
+        control.stop();
+    });
+}
