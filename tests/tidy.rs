@@ -182,12 +182,17 @@ fn lower_packages_do_not_know_the_words_of_higher_ones() {
     report("hw names no block, extent or volume; proto names no device, socket or clock", offences);
 }
 
+/// Paths into the crate; `on_glommio::` is a module of ours.
+fn names_glommio(code: &str) -> bool {
+    code.match_indices("glommio::").any(|(at, _)| !code[..at].ends_with('_'))
+}
+
 #[test]
 fn one_file_names_glommio() {
     let files = sources();
     let naming: Vec<&str> = files
         .iter()
-        .filter(|(path, text)| path != "tests/tidy.rs" && code_lines(text).any(|(_, code)| code.contains("glommio::")))
+        .filter(|(path, text)| path != "tests/tidy.rs" && code_lines(text).any(|(_, code)| names_glommio(code)))
         .map(|(path, _)| path.as_str())
         .collect();
     assert_eq!(naming, ["node/seam/src/on_glommio.rs"]);

@@ -56,7 +56,7 @@ fn make_files(folder: &Path, plan: CopyPlan, seed: u64) -> Result<(), BenchError
         let (noise, text) = content.split_at_mut(plan.file_bytes / 2);
         random.fill_bytes(noise);
         for word in text.chunks_mut(8) {
-            let letter = random.random_range(b'a'..b'z');
+            let letter = random.random_range(b'a'..=b'z');
             word.fill(letter);
         }
         fs::write(folder.join(format!("{number:03}")), content).map_err(BenchError::io("make the source"))?;

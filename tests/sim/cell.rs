@@ -104,6 +104,9 @@ fn geometry() -> Geometry {
 
 impl SimCell {
     pub fn new(seed: u64, shape: CellShape) -> Rc<Self> {
+        // RUST_LOG=debug tells what the simulated processes say; silent without it.
+        let log = tracing_subscriber::fmt().without_time().with_writer(std::io::stderr);
+        drop(log.with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).try_init());
         let executor = Executor::new(seed);
         let network = Network::new(&executor);
         let timer = executor.clone();
