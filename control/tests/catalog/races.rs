@@ -1,8 +1,12 @@
 //! Races, interleaved at every read and commit in an order that a seed decides.
 
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::Poll;
 
+use shingle_control::store::Store;
+use shingle_control::tables::keys::Table;
+use shingle_control::verify::index_scan::check_tables;
 use shingle_proto::limits::INTENT_LEASE_MS;
 use shingle_proto::message::*;
 use shingle_seam::tasks::LocalFuture;
@@ -11,6 +15,8 @@ use crate::cell::{Cell, KEY, blocks, code, expect_code, part_blocks};
 use crate::world::{Sim, turn};
 
 const SEEDS: u64 = 150;
+/// A gateway's pause that its transaction survives, but not its lease.
+const PAUSE_MS: u64 = 1000;
 
 /// A request whose answer the race gives back.
 fn ask<'a>(cell: &'a Cell, request: Request) -> LocalFuture<'a, Option<Response>> {
@@ -73,6 +79,49 @@ fn a_dedup_hit_and_the_last_delete_never_both_win() {
     assert!(hits > 0 && misses > 0, "both orders were seen: {hits} hits, {misses} misses");
 }
 
+/// Faults in the tables after races that leave `table` out of the conflict check.
+fn faults_without(table: Table, race: impl Fn(&Cell, u64)) -> usize {
+    let faults = |seed| {
+        let cell = Cell::new(seed);
+        cell.store.leave_out_of_conflict_check(table);
+        race(&cell, seed);
+        let store: Rc<dyn Store> = cell.store.clone();
+        cell.sim.run(check_tables(&store)).unwrap().faults.len()
+    };
+    (0..SEEDS).map(faults).sum()
+}
+
+#[test]
+fn these_races_are_lost_without_the_conflict_check() {
+    let lost = faults_without(Table::Reference, |cell, _| {
+        cell.put("old", &blocks([1, 2, 3]));
+        cell.delete("old");
+        let intent = cell.open_intent(KEY);
+        cell.sim.race(vec![ask(cell, Cell::claim_request(&intent, &blocks([1, 2, 3]))), reclaim(cell)]);
+    });
+    assert!(lost > 0, "a dedup hit against the last delete rests on references");
+    let lost = faults_without(Table::Intent, |cell, polls| {
+        let intent = cell.open_intent(KEY);
+        let request = Cell::commit_request(&intent, &blocks([1, 2]), 1);
+        cell.wait(INTENT_LEASE_MS - PAUSE_MS / 2);
+        let mut gateway: Pin<Box<dyn Future<Output = Response> + '_>> = Box::pin(cell.catalog.handle(request));
+        if poll_some(&cell.sim, &mut gateway, polls as usize % 40).is_none() {
+            cell.wait(PAUSE_MS);
+            cell.drain();
+            cell.sim.run(gateway);
+        }
+    });
+    assert!(lost > 0, "a paused gateway rests on its intent");
+    let lost = faults_without(Table::Upload, |cell, _| {
+        let upload = cell.create_upload(KEY);
+        cell.put_part(KEY, &upload, 1, &part_blocks(10));
+        let complete = Request::CompleteUpload(Box::new(Cell::complete_request(KEY, &upload, [1])));
+        cell.sim.race(vec![ask(cell, complete), ask(cell, Cell::abort_upload_request(KEY, &upload)), reclaim(cell)]);
+        cell.drain();
+    });
+    assert!(lost > 0, "completing against aborting rests on the upload");
+}
+
 #[test]
 fn of_many_puts_of_one_block_one_wins_and_all_reference_its_row() {
     for seed in 0..SEEDS {
@@ -114,9 +163,10 @@ fn a_gateway_paused_beyond_its_lease_commits_nothing_afterwards() {
             } else {
                 Cell::commit_request(&intent, &wanted, 1)
             };
+            cell.wait(INTENT_LEASE_MS - PAUSE_MS / 2);
             let mut gateway: Pin<Box<dyn Future<Output = Response> + '_>> = Box::pin(cell.catalog.handle(request));
             let early = poll_some(&cell.sim, &mut gateway, polls);
-            cell.wait(INTENT_LEASE_MS + 1);
+            cell.wait(PAUSE_MS);
             cell.drain();
             let answer = match early {
                 Some(answer) => answer,

@@ -1,8 +1,11 @@
 //! A store around the one in memory: every operation is a point where another task may go on, and after a given number
-//! of commits the process that uses it is dead.
+//! of commits the process that uses it is dead. It can also leave a table out of the conflict check, to show that a race
+//! is lost without it.
 
 use std::cell::Cell;
 use std::rc::Rc;
+
+use shingle_control::tables::keys::Table;
 
 use shingle_control::store::{Pair, RangeRead, Store, StoreError, StoreMetrics, Transaction};
 use shingle_seam::tasks::LocalFuture;
@@ -15,11 +18,17 @@ pub struct SteppedStore {
     /// Commits left to a process that is to be killed.
     commits_left: Rc<Cell<Option<u64>>>,
     pub commits: Rc<Cell<u64>>,
+    blind: Cell<Option<Table>>,
 }
 
 impl SteppedStore {
     pub fn new(sim: &Sim, inner: Rc<dyn Store>) -> Self {
-        Self { sim: sim.clone(), inner, commits_left: Rc::default(), commits: Rc::default() }
+        Self { sim: sim.clone(), inner, commits_left: Rc::default(), commits: Rc::default(), blind: Cell::new(None) }
+    }
+
+    /// Reads of this table stay out of the conflict check from now on.
+    pub fn leave_out_of_conflict_check(&self, table: Table) {
+        self.blind.set(Some(table));
     }
 
     /// Dies when this many transactions have been committed.
@@ -39,6 +48,7 @@ impl Store for SteppedStore {
             inner: self.inner.begin(),
             commits_left: self.commits_left.clone(),
             commits: self.commits.clone(),
+            blind: self.blind.get(),
         })
     }
 
@@ -52,20 +62,33 @@ struct Stepped {
     inner: Box<dyn Transaction>,
     commits_left: Rc<Cell<Option<u64>>>,
     commits: Rc<Cell<u64>>,
+    blind: Option<Table>,
+}
+
+impl Stepped {
+    fn is_blind(&self, key: &[u8]) -> bool {
+        self.blind.is_some_and(|table| key.first() == Some(&(table as u8)))
+    }
 }
 
 impl Transaction for Stepped {
     fn get<'a>(&'a self, key: &'a [u8]) -> LocalFuture<'a, Result<Option<Vec<u8>>, StoreError>> {
         Box::pin(async move {
             turn(&self.sim).await;
-            self.inner.get(key).await
+            if !self.is_blind(key) {
+                return self.inner.get(key).await;
+            }
+            let (begin, end) = (key.to_vec(), [key, &[0]].concat());
+            let read = RangeRead { begin, end, limit: 1, reverse: false, snapshot: true };
+            Ok(self.inner.range(read).await?.pop().map(|(_, value)| value))
         })
     }
 
     fn range(&self, read: RangeRead) -> LocalFuture<'_, Result<Vec<Pair>, StoreError>> {
         Box::pin(async move {
             turn(&self.sim).await;
-            self.inner.range(read).await
+            let snapshot = read.snapshot || self.is_blind(&read.begin);
+            self.inner.range(RangeRead { snapshot, ..read }).await
         })
     }
 
