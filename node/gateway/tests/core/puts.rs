@@ -11,7 +11,7 @@ use crate::cell::{BLOCK, Cell, in_cell, listen, name, noise, put};
 use crate::host::Mode;
 
 fn quick(config: &mut shingle_gateway::config::CoreConfig) {
-    config.put_deadline = Duration::from_millis(300);
+    config.put_deadline = Duration::from_secs(2);
 }
 
 #[test]
