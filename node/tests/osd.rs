@@ -345,17 +345,18 @@ fn older_generation_is_refused() {
         let mounted = with_extent(&world, Rc::new(memory())).await;
         put(&mounted.osd, 1, block(1, 100)).await.unwrap();
         let read = |generation| {
-            let key = shingle_node::osd::fetch::ReadKey {
-                generation: Generation(generation),
-                ..read_key(1, block(1, 100))
-            };
+            let key =
+                shingle_node::osd::fetch::ReadKey { generation: Generation(generation), ..read_key(1, block(1, 100)) };
             let osd = mounted.osd.clone();
             async move { osd.read_block(key).await.map(drop) }
         };
         assert_eq!(read(5).await, Ok(()));
         assert_eq!(read(4).await, Err(Refusal::StaleGeneration(Generation(5))));
         assert_eq!(read(0).await, Ok(()), "0 claims none");
-        assert_eq!(mounted.osd.close_extent(EXTENT, Generation(3)).await.err(), Some(Refusal::StaleGeneration(Generation(5))));
+        assert_eq!(
+            mounted.osd.close_extent(EXTENT, Generation(3)).await.err(),
+            Some(Refusal::StaleGeneration(Generation(5)))
+        );
         assert_eq!(put(&mounted.osd, 1, block(2, 100)).await.map(drop), Ok(()));
     });
 }

@@ -76,9 +76,7 @@ async fn start_host(world: &World, config: HostConfig) -> Result<Host, HostError
     let (sender, receiver) = mpsc::channel();
     let stopping = stop.clone();
     let thread = std::thread::spawn(move || {
-        run_announced(config, stopping, |_, addresses| {
-            sender.send(addresses.to_vec()).map_err(std::io::Error::other)
-        })
+        run_announced(config, stopping, |_, addresses| sender.send(addresses.to_vec()).map_err(std::io::Error::other))
     });
     loop {
         match receiver.try_recv() {
@@ -159,7 +157,8 @@ async fn until(world: &World, what: &str, mut holds: impl FnMut() -> bool) {
 #[test]
 fn blocks_outlive_the_process() {
     let directory = tempfile::tempdir().unwrap();
-    let disks = vec![disk(directory.path(), "disk-1"), disk(directory.path(), "disk-2"), disk(directory.path(), "disk-3")];
+    let disks =
+        vec![disk(directory.path(), "disk-1"), disk(directory.path(), "disk-2"), disk(directory.path(), "disk-3")];
     rig::run(async |world| {
         let (control_address, control) = start_control(&world, CELL);
         let config = HostConfig {

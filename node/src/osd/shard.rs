@@ -129,7 +129,8 @@ impl Shard {
         let budget_bytes = budgets.credit_bytes();
         let heartbeats = Cell::new(0);
         let stopping = Rc::new(Gate::new(0));
-        let shard = Rc::new(Self { world, config, address, osds, cell, findings, peers, heartbeats, mounted, stopping });
+        let shard =
+            Rc::new(Self { world, config, address, osds, cell, findings, peers, heartbeats, mounted, stopping });
         let serving = serve(shard.world.clone(), listener, shard.clone(), ServeOptions { budget_bytes });
         shard.spawn_until_stopped("serve", serving);
         let beating = shard.clone();

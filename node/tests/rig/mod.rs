@@ -117,12 +117,7 @@ pub fn append_key(extent: u128, block: Block) -> AppendKey {
 }
 
 pub fn read_key(extent: u128, block: Block) -> ReadKey {
-    ReadKey {
-        extent: ExtentId(extent),
-        hash: block.hash(),
-        put_id: block.put_id(),
-        generation: Generation(0),
-    }
+    ReadKey { extent: ExtentId(extent), hash: block.hash(), put_id: block.put_id(), generation: Generation(0) }
 }
 
 pub async fn put(osd: &Rc<Osd>, extent: u128, block: Block) -> Result<Appended, Refusal> {

@@ -1,0 +1,295 @@
+//! The on-disk format against FORMAT.md, against the golden bytes, and against every flipped bit.
+
+use std::path::PathBuf;
+
+use proptest::prelude::*;
+use shingle_hw::geometry::Geometry;
+use shingle_node::extent::format::{FORMAT_VERSION, FormatError, SECTOR_BYTES};
+use shingle_node::extent::header::{EXTENT_MAGIC, ExtentHeader, ExtentSector};
+use shingle_node::extent::label::{LABEL_MAGIC, Label, LabelSector};
+use shingle_node::extent::layout::Layout;
+use shingle_node::extent::record::{
+    CLOSE_PAYLOAD_BYTES, RECORD_HEADER_BYTES, RECORD_MAGIC, Record, RecordHeader, RecordKind,
+};
+use shingle_proto::ids::{BlockHash, BucketId, CellId, ExtentId, OsdId, PutId, VolumeId};
+use shingle_proto::limits::{BLOCK_BYTES_MAX, SEALED_BYTES_MAX};
+
+const FORMAT: &str = include_str!("../src/extent/FORMAT.md");
+
+/// Name, offset and size of a structure's fields.
+macro_rules! fields {
+    ($structure:ty { $($field:ident: $bytes:expr),* $(,)? }) => {
+        vec![$((stringify!($field), std::mem::offset_of!($structure, $field), $bytes)),*]
+    };
+}
+
+/// The rows of a section's first table whose first two cells are numbers.
+fn rows(section: &str) -> Vec<(String, usize, usize, String)> {
+    let from = FORMAT.find(&format!("\n## {section}\n")).expect("the section is there");
+    let text = &FORMAT[from + 4..];
+    let text = &text[..text.find("\n## ").unwrap_or(text.len())];
+    text.lines()
+        .filter_map(|line| {
+            let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+            let [offset, bytes, name, meaning] = cells[..] else { return None };
+            Some((name.to_owned(), offset.parse().ok()?, bytes.parse().ok()?, meaning.to_owned()))
+        })
+        .collect()
+}
+
+fn assert_described(section: &str, fields: &[(&str, usize, usize)], total: usize, magic: &[u8; 8]) {
+    let rows = rows(section);
+    let described: Vec<_> = rows.iter().map(|(name, offset, bytes, _)| (name.as_str(), *offset, *bytes)).collect();
+    assert_eq!(described, fields, "{section}");
+    let mut end = 0;
+    for (name, offset, bytes) in fields {
+        assert_eq!(*offset, end, "{section}: {name} follows what is before it");
+        end = offset + bytes;
+    }
+    assert_eq!(end, total, "{section}");
+    assert!(rows[0].3.contains(std::str::from_utf8(magic).unwrap()), "{section} names its magic");
+    assert_eq!(rows[1].3, FORMAT_VERSION.to_string());
+}
+
+#[test]
+fn description_and_structures_agree() {
+    let label = fields!(LabelSector {
+        magic: 8,
+        version: 2,
+        reserved: 6,
+        cell: 16,
+        osd: 8,
+        created_ms: 8,
+        serial: 64,
+        zones: 4,
+        conventional_zones: 4,
+        zone_bytes: 8,
+        zone_capacity_bytes: 8,
+        sector_bytes: 4,
+        extent_first_zone: 4,
+        zones_per_extent: 4,
+        extents: 4,
+        reserve_bytes: 8,
+        journal_first_zone: 4,
+        journal_zones: 4,
+        label_copy_zone: 4,
+        padding: 3920,
+        crc: 4,
+    });
+    assert_described("Disk label", &label, SECTOR_BYTES, &LABEL_MAGIC);
+    let header = fields!(ExtentSector {
+        magic: 8,
+        version: 2,
+        member: 1,
+        reserved: 5,
+        extent: 16,
+        volume: 8,
+        bucket: 8,
+        created_ms: 8,
+        osd: 8,
+        slot: 4,
+        padding: 4024,
+        crc: 4,
+    });
+    assert_described("Extent header", &header, SECTOR_BYTES, &EXTENT_MAGIC);
+    let record = fields!(RecordHeader {
+        magic: 8,
+        version: 2,
+        kind: 1,
+        member: 1,
+        fragment: 1,
+        fragments: 1,
+        reserved: 2,
+        hash: 32,
+        put_id: 8,
+        extent: 16,
+        bucket: 8,
+        volume: 8,
+        sequence: 8,
+        life_sequence: 8,
+        durable_sequence: 8,
+        plain_bytes: 4,
+        payload_bytes: 4,
+        payload_crc: 4,
+        header_crc: 4,
+    });
+    assert_described("Record", &record, RECORD_HEADER_BYTES, &RECORD_MAGIC);
+    for (what, number) in [
+        ("Format version ", u64::from(FORMAT_VERSION)),
+        ("plain_bytes | the block's length, at most ", u64::from(BLOCK_BYTES_MAX)),
+        ("payload_bytes | the payload's length, at most ", u64::from(SEALED_BYTES_MAX)),
+        ("their bytes on disk, ", u64::from(CLOSE_PAYLOAD_BYTES)),
+    ] {
+        assert!(FORMAT.contains(&format!("{what}{number}")), "{what}{number}");
+    }
+    for (kind, name) in [(RecordKind::Block, "block"), (RecordKind::Fragment, "fragment"), (RecordKind::Close, "close")]
+    {
+        assert!(FORMAT.contains(&format!("{} {name}", kind as u8)), "{name}");
+    }
+}
+
+fn geometry() -> Geometry {
+    Geometry::smr(64 << 30)
+}
+
+fn label() -> Label {
+    let layout = Layout::of(&geometry()).unwrap();
+    Label::new(CellId(0x0102_0304), OsdId(0x0506), 1_700_000_000_000, "SERIAL-7", &geometry(), layout)
+}
+
+fn header() -> ExtentHeader {
+    ExtentHeader {
+        extent: ExtentId(0x1111_2222_3333_4444_5555_6666_7777_8888),
+        volume: VolumeId(9),
+        bucket: BucketId(10),
+        member: 3,
+        created_ms: 1_700_000_000_000,
+        osd: OsdId(0x0506),
+        slot: 12,
+    }
+}
+
+fn record() -> (Record, Vec<u8>) {
+    let payload: Vec<u8> = (0..5000_u32).map(|index| (index * 7 % 251) as u8).collect();
+    let mut record = Record {
+        kind: RecordKind::Block,
+        member: 3,
+        fragment: 0,
+        fragments: 1,
+        hash: BlockHash(std::array::from_fn(|index| index as u8)),
+        put_id: PutId(0x1234),
+        extent: header().extent,
+        bucket: BucketId(10),
+        volume: VolumeId(9),
+        sequence: 17,
+        life_sequence: 4,
+        durable_sequence: 12,
+        plain_bytes: 6000,
+        payload_bytes: payload.len() as u32,
+        payload_crc: 0,
+    };
+    let mut whole = vec![0xff; record.bytes() as usize];
+    whole[RECORD_HEADER_BYTES..RECORD_HEADER_BYTES + payload.len()].copy_from_slice(&payload);
+    record.seal(&mut whole);
+    (record, whole)
+}
+
+/// Set this variable to write the golden bytes of a new version. Those of an old one never change.
+const WRITE: &str = "SHINGLE_WRITE_FIXTURES";
+
+fn assert_golden(name: &str, bytes: &[u8]) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join(format!("../tests/fixtures/extent/{name}-v{FORMAT_VERSION}.bin"));
+    if std::env::var_os(WRITE).is_some() {
+        std::fs::write(&path, bytes).unwrap();
+    }
+    let golden =
+        std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}; {WRITE}=1 writes it", path.display()));
+    assert!(golden == bytes, "{} is not what version {FORMAT_VERSION} writes now", path.display());
+}
+
+#[test]
+fn golden_bytes_are_what_is_written_and_read() {
+    assert_golden("label", &label().encode());
+    assert_eq!(Label::decode(&label().encode()), Ok(label()));
+    assert_golden("header", &header().encode());
+    assert_eq!(ExtentHeader::decode(&header().encode()), Ok(header()));
+    let (record, whole) = record();
+    assert_golden("record", &whole);
+    assert_eq!(Record::decode(&whole), Ok(record));
+    assert!(record.payload_is_whole(&whole));
+    assert!(whole[RECORD_HEADER_BYTES + 5000..].iter().all(|byte| *byte == 0), "padding is zeroed");
+}
+
+fn flipped(bytes: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    (0..bytes.len() * 8).map(|bit| {
+        let mut flipped = bytes.to_vec();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        flipped
+    })
+}
+
+#[test]
+fn every_flipped_bit_is_noticed() {
+    assert!(flipped(&label().encode()).all(|bytes| Label::decode(&bytes).is_err()));
+    assert!(flipped(&header().encode()).all(|bytes| ExtentHeader::decode(&bytes).is_err()));
+    let (_, whole) = record();
+    for bytes in flipped(&whole) {
+        let sound = Record::decode(&bytes).is_ok_and(|record| record.payload_is_whole(&bytes));
+        assert!(!sound);
+    }
+}
+
+#[test]
+fn every_truncation_is_refused() {
+    let (record, whole) = record();
+    for length in 0..SECTOR_BYTES {
+        assert_eq!(Label::decode(&label().encode()[..length]), Err(FormatError::Short));
+        assert_eq!(ExtentHeader::decode(&header().encode()[..length]), Err(FormatError::Short));
+        assert!(length >= RECORD_HEADER_BYTES || Record::decode(&whole[..length]) == Err(FormatError::Short));
+        assert!(!record.payload_is_whole(&whole[..length]));
+    }
+}
+
+#[test]
+fn swapped_sectors_are_noticed() {
+    let (record, mut whole) = record();
+    whole.rotate_left(SECTOR_BYTES);
+    assert_eq!(Record::decode(&whole), Err(FormatError::Absent));
+    whole.rotate_left(SECTOR_BYTES);
+    assert!(record.payload_is_whole(&whole));
+}
+
+/// A header with a right checksum over wrong contents.
+fn forged(change: impl Fn(&mut [u8])) -> Result<Record, FormatError> {
+    let (_, mut whole) = record();
+    change(&mut whole);
+    let crc = shingle_codec::checksum::crc32c(&whole[..RECORD_HEADER_BYTES - 4]);
+    whole[RECORD_HEADER_BYTES - 4..RECORD_HEADER_BYTES].copy_from_slice(&crc.to_le_bytes());
+    Record::decode(&whole)
+}
+
+#[test]
+fn illegal_values_are_refused_although_the_checksum_holds() {
+    let put = |at: usize, value: u32| forged(move |whole| whole[at..at + 4].copy_from_slice(&value.to_le_bytes()));
+    assert_eq!(put(116, u32::MAX), Err(FormatError::Field("payload_bytes")), "a record that claims 4 GiB");
+    assert_eq!(put(112, BLOCK_BYTES_MAX + 1), Err(FormatError::Field("plain_bytes")));
+    assert_eq!(put(88, 0), Err(FormatError::Field("sequence")));
+    assert_eq!(put(96, 18), Err(FormatError::Field("life_sequence")));
+    assert_eq!(put(96, 0), Err(FormatError::Field("life_sequence")));
+    assert_eq!(put(104, 17), Err(FormatError::Field("durable_sequence")));
+    assert_eq!(forged(|whole| whole[10] = 9), Err(FormatError::Field("kind")));
+    assert_eq!(forged(|whole| whole[8] = 2), Err(FormatError::Newer(2)));
+    assert_eq!(forged(|whole| whole[8] = 0), Err(FormatError::Field("version")));
+    assert!(forged(|_| ()).is_ok());
+}
+
+#[test]
+fn label_of_another_division_is_refused() {
+    let mut other = label();
+    other.layout.zones_per_extent += 1;
+    assert_eq!(Label::decode(&other.encode()), Err(FormatError::Field("zones_per_extent")));
+    let mut impossible = label();
+    (impossible.zones, impossible.zone_capacity_bytes) = (u32::MAX, u64::MAX);
+    assert!(Label::decode(&impossible.encode()).is_err(), "huge numbers are no panic");
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_a_decoder_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..4200), magic in 0..3_usize) {
+        let magics = [LABEL_MAGIC, EXTENT_MAGIC, RECORD_MAGIC];
+        bytes.iter_mut().zip(magics[magic]).for_each(|(to, from)| *to = from);
+        // With a right checksum, so that the fields behind it are looked at.
+        for end in [RECORD_HEADER_BYTES, SECTOR_BYTES] {
+            if let Some(covered) = bytes.get(..end - 4) {
+                let crc = shingle_codec::checksum::crc32c(covered);
+                bytes[end - 4..end].copy_from_slice(&crc.to_le_bytes());
+            }
+        }
+        let _ = Label::decode(&bytes);
+        let _ = ExtentHeader::decode(&bytes);
+        if let Ok(record) = Record::decode(&bytes) {
+            let _ = record.payload_is_whole(&bytes);
+        }
+    }
+}
