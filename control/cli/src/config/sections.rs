@@ -35,7 +35,7 @@ pub trait Section: Args + Serialize + Default {
 #[derive(Args, Serialize, Deserialize, Clone, Debug, Default)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct UpSection {
-    /// Directory of the cell [default: $XDG_DATA_HOME/shingle]
+    /// Directory of the cell [default: SHINGLE_DIR, then $XDG_DATA_HOME/shingle]
     #[arg(long, value_name = "DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dir: Option<PathBuf>,
@@ -51,7 +51,7 @@ pub struct UpSection {
     #[arg(long, value_name = "SIZE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disk_size: Option<ByteSize>,
-    /// Size of a zone; four make an extent [default: 256MiB]
+    /// Size of a zone of the disks [default: 256MiB]
     #[arg(long, value_name = "SIZE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub zone_size: Option<ByteSize>,

@@ -14,7 +14,7 @@ use crate::up::env_file::{self, EnvFile};
 /// Flags of every command that talks S3.
 #[derive(Args, Clone, Debug, Default)]
 pub struct EndpointFlags {
-    /// The cell's directory, as given to `shingle up` [default: $XDG_DATA_HOME/shingle]
+    /// The cell's directory, as given to `shingle up` [default: SHINGLE_DIR, then $XDG_DATA_HOME/shingle]
     #[arg(long, value_name = "DIR", help_heading = "Endpoint")]
     pub dir: Option<PathBuf>,
     /// S3 endpoint [default: AWS_ENDPOINT_URL, then DIR/env]
@@ -50,8 +50,14 @@ pub fn process_variables(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
+/// Names the cell's directory; set by DIR/env, so that every command finds the cell whose file was sourced.
+pub const DIR_VARIABLE: &str = "SHINGLE_DIR";
+
 /// Where a cell lives unless `--dir` says otherwise.
 pub fn default_dir(variables: Variables<'_>) -> PathBuf {
+    if let Some(dir) = variables(DIR_VARIABLE) {
+        return PathBuf::from(dir);
+    }
     let data = variables("XDG_DATA_HOME").map(PathBuf::from);
     let home = || variables("HOME").map(|home| Path::new(&home).join(".local/share"));
     data.or_else(home).map_or_else(|| PathBuf::from("shingle-cell"), |data| data.join("shingle"))
@@ -140,6 +146,7 @@ mod tests {
             access_key: "dir".into(),
             secret_key: "s".into(),
             region: "r".into(),
+            dir: dir.path().into(),
         };
         file.write(&dir.path().join("env")).unwrap();
         let environment = variables(&[("AWS_ENDPOINT_URL", "http://127.0.0.1:1"), ("AWS_ACCESS_KEY_ID", "a")]);

@@ -29,7 +29,7 @@ Examples:
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct StatusArgs {
-    /// The cell's directory, as given to `shingle up` [default: $XDG_DATA_HOME/shingle]
+    /// The cell's directory, as given to `shingle up` [default: SHINGLE_DIR, then $XDG_DATA_HOME/shingle]
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
     /// Address of the control plane [default: the one in DIR/cell.toml]

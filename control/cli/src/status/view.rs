@@ -85,7 +85,9 @@ pub fn disks(status: &CellStatus) -> String {
     let mut table =
         new_table(&["host", "disk", "state", "used", "of", "extents free", "append p50/p99", "read p50/p99"]);
     for host in &status.hosts {
-        for (index, osd) in host.osds.iter().enumerate() {
+        let mut osds: Vec<_> = host.osds.iter().collect();
+        osds.sort_by(|a, b| a.path.cmp(&b.path));
+        for (index, osd) in osds.into_iter().enumerate() {
             let first = if index == 0 { format!("host-{}", host.host) } else { String::new() };
             let path = std::path::Path::new(&osd.path);
             let name = path.file_name().map_or(osd.path.clone().into(), |name| name.to_string_lossy());

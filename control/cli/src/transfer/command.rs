@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use futures_util::{StreamExt, stream};
-use tokio::sync::Semaphore;
 
 use crate::failure::Failure;
 use crate::s3::client::Client;
@@ -20,6 +19,7 @@ use crate::transfer::multipart::{Lanes, OpenUploads, PART_BYTES};
 use crate::transfer::place::{Place, Remote};
 use crate::transfer::plan::{Job, Plan, Shape};
 use crate::transfer::progress::{FileDone, Progress, Voice};
+use crate::transfer::slots::Slots;
 use crate::transfer::upload::{self, Span, object_headers};
 
 pub const EXAMPLES: &str = "\
@@ -45,8 +45,8 @@ pub struct CpArgs {
     /// Copy directories and everything below a key
     #[arg(short, long)]
     pub recursive: bool,
-    /// Files, or parts of large files, moving at once
-    #[arg(short, long, value_name = "N", default_value_t = 8)]
+    /// Small files moving at once; one above 1 MiB, or a part of a large one, counts as eight
+    #[arg(short, long, value_name = "N", default_value_t = 64)]
     pub jobs: u16,
     /// Fail when the target's bucket is not there; otherwise it is created
     #[arg(long)]
@@ -171,7 +171,7 @@ impl Copies<'_> {
     async fn run(self, jobs: Vec<Job>) -> Result<(), Failure> {
         let files = jobs.len() as u64;
         let width = usize::from(self.args.jobs.max(1));
-        let slots = Semaphore::new(width);
+        let slots = Slots::new(self.args.jobs);
         let lanes =
             Lanes { client: self.client, moved: &self.progress.moved, open: &self.open, slots: &slots, jobs: width };
         let ended = Cell::new(Ok(()));
@@ -238,7 +238,8 @@ impl Copies<'_> {
                 let (etag, bytes) = lanes.upload_stream(io::stdin(), &target, headers).await?;
                 Ok(download::Fetched { bytes, etag, checked: true })
             }
-            Job::Download { source, target, .. } => {
+            Job::Download { source, target, bytes } => {
+                let _slots = lanes.slots.take(bytes).await;
                 download::to_file(self.client, &source, &target, keep, check, lanes.moved).await
             }
             Job::DownloadStream { source } => {
@@ -271,10 +272,8 @@ impl Copies<'_> {
         let etag = if bytes > PART_BYTES {
             lanes.upload_file(&span, target, headers).await?
         } else {
-            let slot = lanes.slots.acquire().await;
-            let etag = upload::put(self.client, &span, target, headers, lanes.moved).await?;
-            drop(slot);
-            etag
+            let _slots = lanes.slots.take(bytes).await;
+            upload::put(self.client, &span, target, headers, lanes.moved).await?
         };
         Ok(download::Fetched { bytes, etag, checked: true })
     }

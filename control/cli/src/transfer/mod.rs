@@ -8,4 +8,5 @@ pub mod multipart;
 pub mod place;
 pub mod plan;
 pub mod progress;
+pub mod slots;
 pub mod upload;

@@ -10,13 +10,14 @@ use rusty_s3::Method;
 use shingle_codec::hash;
 use shingle_proto::ids::BlockHash;
 use shingle_proto::limits::S3_PARTS_MAX;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 
 use crate::s3::client::{self, Ask, Client};
 use crate::s3::error::S3Error;
 use crate::transfer::etag::{BLOCK_BYTES, etag_of};
 use crate::transfer::place::Remote;
 use crate::transfer::progress::Moved;
+use crate::transfer::slots::Slots;
 use crate::transfer::upload::{Span, compare, send_span};
 
 /// Files above this size are stored in parts of this size, unless that made too many parts.
@@ -70,8 +71,8 @@ pub struct Lanes<'a> {
     pub client: &'a Client,
     pub moved: &'a Moved,
     pub open: &'a OpenUploads,
-    /// Requests under way at once, over all files.
-    pub slots: &'a Semaphore,
+    /// Shared by all files.
+    pub slots: &'a Slots,
     pub jobs: usize,
 }
 
@@ -97,10 +98,9 @@ impl Lanes<'_> {
         self.in_upload(target, headers, async |upload| {
             let parts = stream::iter(spans).map(|(number, span)| async move {
                 let ask = part_ask(target, upload, number);
-                let slot = self.slots.acquire().await;
+                let _slots = self.slots.take(span.length_bytes).await;
                 let hashes =
                     self.client.retry.run(async || send_span(self.client, &ask, &span, self.moved).await).await?;
-                drop(slot);
                 Ok::<Part, S3Error>((number, etag_of(&hashes), hashes))
             });
             parts.buffer_unordered(self.jobs).try_collect().await
@@ -177,12 +177,11 @@ impl Lanes<'_> {
 
     /// Sends bytes that are in memory and compares the ETag.
     async fn send_bytes(&self, ask: &Ask, body: Bytes) -> Result<(String, Vec<BlockHash>), S3Error> {
-        let slot = self.slots.acquire().await;
+        let _slots = self.slots.take(body.len() as u64).await;
         let to_hash = body.clone();
         let hashing = tokio::task::spawn_blocking(move || to_hash.chunks(BLOCK_BYTES).map(hash::sha256).collect());
         let hashes: Vec<_> = hashing.await.map_err(|error| S3Error::Local(error.to_string()))?;
         let answer = self.client.ask(ask, body.clone()).await?;
-        drop(slot);
         let reported = client::etag(&answer.headers)?;
         compare(&reported, &hashes)?;
         self.moved.add(body.len() as u64);

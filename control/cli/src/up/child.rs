@@ -17,6 +17,8 @@ use crate::up::env_file::{REGION, write_private};
 
 /// A log is started anew when it has grown beyond this; one older log is kept.
 const LOG_BYTES_MAX: u64 = 32 << 20;
+/// What is shown of one line of a log.
+const LINE_WIDTH: usize = 200;
 /// How much of a log's end is read to find the last lines.
 const TAIL_BYTES: u64 = 4096;
 
@@ -172,7 +174,8 @@ fn tail(path: &Path, start: u64, count: usize) -> std::io::Result<Vec<String>> {
     file.read_to_end(&mut bytes)?;
     let text = String::from_utf8_lossy(&bytes);
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-    Ok(lines.iter().skip(lines.len().saturating_sub(count)).map(|line| (*line).to_string()).collect())
+    let last = lines.iter().skip(lines.len().saturating_sub(count));
+    Ok(last.map(|line| console::truncate_str(line, LINE_WIDTH, "…").into_owned()).collect())
 }
 
 #[cfg(test)]

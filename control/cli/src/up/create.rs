@@ -48,6 +48,7 @@ pub fn prepare(directory: &Directory, wish: &UpSection, say: &dyn Fn(&str)) -> R
         access_key: cell.access_key.clone(),
         secret_key: cell.secret_key.clone(),
         region: REGION.into(),
+        dir: directory.root().into(),
     };
     env.write(&directory.env_file())?;
     Ok(cell)

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::failure::Failure;
 
@@ -16,18 +16,22 @@ pub struct EnvFile {
     pub access_key: String,
     pub secret_key: String,
     pub region: String,
+    /// The cell's directory, so that `shingle status` and `shingle up` mean this cell too.
+    pub dir: PathBuf,
 }
 
 impl EnvFile {
-    /// The text: safe to source, since no value needs quoting.
+    /// The text. Only the directory may need quoting.
     fn text(&self) -> String {
+        let dir = self.dir.display().to_string().replace('\'', "'\\''");
         format!(
             "# Written by `shingle up` at every start. Use it: source this file, then run any S3 client.\n\
              export AWS_ENDPOINT_URL={}\n\
              export AWS_ACCESS_KEY_ID={}\n\
              export AWS_SECRET_ACCESS_KEY={}\n\
              export AWS_REGION={}\n\
-             export AWS_DEFAULT_REGION={}\n",
+             export AWS_DEFAULT_REGION={}\n\
+             export SHINGLE_DIR='{dir}'\n",
             self.endpoint, self.access_key, self.secret_key, self.region, self.region
         )
     }
@@ -55,6 +59,7 @@ impl EnvFile {
             access_key: value("AWS_ACCESS_KEY_ID")?,
             secret_key: value("AWS_SECRET_ACCESS_KEY")?,
             region: value("AWS_REGION")?,
+            dir: path.parent().unwrap_or(Path::new("")).into(),
         })
     }
 }
@@ -77,12 +82,13 @@ mod tests {
 
     use super::*;
 
-    fn example() -> EnvFile {
+    fn example(dir: &Path) -> EnvFile {
         EnvFile {
             endpoint: "http://127.0.0.1:7000".into(),
             access_key: "SHINGLE0123456789".into(),
             secret_key: "abcDEF0123".into(),
             region: REGION.into(),
+            dir: dir.into(),
         }
     }
 
@@ -90,8 +96,8 @@ mod tests {
     fn env_file_reads_back_and_is_private() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("env");
-        example().write(&path).unwrap();
-        assert!(EnvFile::load(&path).unwrap() == example());
+        example(dir.path()).write(&path).unwrap();
+        assert!(EnvFile::load(&path).unwrap() == example(dir.path()));
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     }
 
@@ -99,11 +105,13 @@ mod tests {
     fn a_shell_that_sources_it_exports_the_values() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("env");
-        example().write(&path).unwrap();
-        let script =
-            format!(". {} && sh -c 'echo $AWS_ENDPOINT_URL $AWS_SECRET_ACCESS_KEY $AWS_REGION'", path.display());
+        example(Path::new("/it's/a dir")).write(&path).unwrap();
+        let script = format!(
+            ". {} && sh -c 'echo $AWS_ENDPOINT_URL $AWS_SECRET_ACCESS_KEY $AWS_REGION $SHINGLE_DIR'",
+            path.display()
+        );
         let output = Command::new("sh").args(["-c", &script]).output().unwrap();
-        assert_eq!(String::from_utf8_lossy(&output.stdout), "http://127.0.0.1:7000 abcDEF0123 us-east-1\n");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "http://127.0.0.1:7000 abcDEF0123 us-east-1 /it's/a dir\n");
     }
 
     #[test]
