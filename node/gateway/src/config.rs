@@ -21,7 +21,7 @@ pub struct GatewayConfig {
     pub access_key: String,
     /// Its secret.
     pub secret_key: String,
-    /// The S3 region that signatures must name.
+    /// What S3 buckets say their region is. Requests signed for any region are taken.
     pub region: String,
     /// Byte budget for blocks, in MiB; at least one block's plain and sealed bytes.
     pub budget_mib: u64,

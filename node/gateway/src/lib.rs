@@ -12,6 +12,7 @@ mod hedge;
 mod intent;
 mod multipart;
 mod placement;
+pub mod process;
 mod put;
 pub mod request;
 pub mod s3;

@@ -13,7 +13,7 @@ use hyper::HeaderMap;
 use hyper::body::{Body as _, Incoming};
 use s3s::stream::{ByteStream, RemainingLength};
 use s3s::{S3Error, S3ErrorCode};
-use shingle_proto::limits::S3_STALL_TIMEOUT_MS;
+use shingle_proto::limits::{S3_STALL_TIMEOUT_MS, S3_XML_BYTES_MAX};
 use tokio::time::{Instant, Sleep};
 
 use super::checksum::BodyVerifier;
@@ -41,11 +41,17 @@ impl Fault {
 #[error("the request's body was refused")]
 struct BodyRefused;
 
+/// Of a body that the library reads whole.
+struct Inspection {
+    verifier: BodyVerifier,
+    left_bytes: usize,
+}
+
 /// The body of one request.
 pub struct IncomingBody {
     body: Incoming,
     rechunker: Option<Rechunker>,
-    verifier: Option<BodyVerifier>,
+    inspection: Option<Inspection>,
     stalled: Pin<Box<Sleep>>,
     fault: Fault,
     ended: bool,
@@ -61,7 +67,7 @@ impl IncomingBody {
         let this = Self {
             body,
             rechunker,
-            verifier,
+            inspection: verifier.map(|verifier| Inspection { verifier, left_bytes: S3_XML_BYTES_MAX }),
             stalled: Box::pin(tokio::time::sleep(stall_timeout())),
             fault: fault.clone(),
             ended: false,
@@ -75,11 +81,22 @@ impl IncomingBody {
         Poll::Ready(Some(Err(Box::new(BodyRefused))))
     }
 
-    fn end(&mut self) -> Poll<Option<Result<Bytes, StreamError>>> {
-        self.ended = true;
-        match self.verifier.take().map(|verifier| verifier.finish(None)) {
-            Some(Err(error)) => self.fail(error),
-            Some(Ok(_)) | None => Poll::Ready(None),
+    /// Counts and verifies what came; before the last of it is passed on, since the library does not ask for an end
+    /// behind the announced length.
+    fn inspect(&mut self, data: &Bytes) -> Result<(), S3Error> {
+        let Some(inspection) = &mut self.inspection else { return Ok(()) };
+        inspection.left_bytes = inspection
+            .left_bytes
+            .checked_sub(data.len())
+            .ok_or_else(|| refuse(S3ErrorCode::MaxMessageLengthExceeded, "Your request was too big."))?;
+        inspection.verifier.update(data);
+        if self.body.is_end_stream() { self.verify() } else { Ok(()) }
+    }
+
+    fn verify(&mut self) -> Result<(), S3Error> {
+        match self.inspection.take() {
+            Some(inspection) => inspection.verifier.finish(None).map(drop),
+            None => Ok(()),
         }
     }
 
@@ -123,10 +140,15 @@ impl Stream for IncomingBody {
             }
             match std::task::ready!(this.poll_data(context)) {
                 Err(error) => return this.fail(error),
-                Ok(None) => return this.end(),
+                Ok(None) => {
+                    if let Err(error) = this.verify() {
+                        return this.fail(error);
+                    }
+                    this.ended = true;
+                }
                 Ok(Some(data)) => {
-                    if let Some(verifier) = &mut this.verifier {
-                        verifier.update(&data);
+                    if let Err(error) = this.inspect(&data) {
+                        return this.fail(error);
                     }
                     let Some(rechunker) = &mut this.rechunker else { return Poll::Ready(Some(Ok(data))) };
                     if let Err(error) = rechunker.push(data) {

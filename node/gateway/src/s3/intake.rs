@@ -123,6 +123,5 @@ fn body_verifier(method: &Method, path: &str, headers: &HeaderMap) -> S3Result<O
         (&Method::POST | &Method::PUT, false) => BodyVerifier::from_headers(headers)?,
         _ => return Ok(None),
     };
-    let verifier = verifier.with_payload_sha256(headers)?;
-    Ok((!verifier.is_idle()).then_some(verifier))
+    verifier.with_payload_sha256(headers).map(Some)
 }

@@ -78,10 +78,11 @@ impl Rechunker {
                     };
                 }
                 State::DataEnd { seen } => {
-                    if bytes.get_u8() != b"\r\n"[seen] {
+                    let expected = if seen == 0 { b'\r' } else { b'\n' };
+                    if bytes.get_u8() != expected {
                         return Err(MalformedChunks::Malformed);
                     }
-                    self.state = if seen == 1 { State::Head } else { State::DataEnd { seen: seen + 1 } };
+                    self.state = if seen == 0 { State::DataEnd { seen: 1 } } else { State::Head };
                 }
                 State::Trailers => self.out.push_back(std::mem::take(&mut bytes)),
             }

@@ -141,8 +141,9 @@ impl S3Server {
 
     /// A connection and its place among `S3_CONNECTIONS_MAX`.
     async fn next_connection(&self, places: &Arc<Semaphore>) -> (TcpStream, tokio::sync::OwnedSemaphorePermit) {
-        let place = Arc::clone(places).acquire_owned().await.expect("the semaphore is never closed");
         loop {
+            // Nothing closes the semaphore.
+            let Ok(place) = Arc::clone(places).acquire_owned().await else { continue };
             match self.listener.accept().await {
                 Ok((stream, _)) => {
                     if let Err(error) = stream.set_nodelay(true) {

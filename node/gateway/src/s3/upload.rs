@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::future::{Either, select};
 use s3s::dto::StreamingBlob;
+use s3s::stream::ByteStream as _;
 use s3s::{S3Error, S3ErrorCode, S3Result, TrailingHeaders};
 use shingle_proto::limits::{S3_BODY_PIECES_MAX, S3_DRAIN_BYTES_MAX, S3_DRAIN_MS};
 use tokio::sync::{mpsc, oneshot};
@@ -44,7 +45,10 @@ impl Upload {
         id: &RequestId,
         make: impl FnOnce(Body, ReplyTo<T>) -> CoreRequest,
     ) -> S3Result<(T, Option<Checksum>)> {
-        let declared_bytes = self.declared_bytes.and_then(|bytes| u64::try_from(bytes).ok());
+        let mut body = self.body.unwrap_or_else(|| StreamingBlob::from(s3s::Body::empty()));
+        // A request without a length and without chunked encoding has no body, says HTTP.
+        let none = || body.remaining_length().exact().filter(|bytes| *bytes == 0).map(|_| 0);
+        let declared_bytes = self.declared_bytes.and_then(|bytes| u64::try_from(bytes).ok()).or_else(none);
         let Some(declared_bytes) = declared_bytes else {
             return Err(refuse(S3ErrorCode::MissingContentLength, "You must provide the Content-Length HTTP header."));
         };
@@ -52,7 +56,6 @@ impl Upload {
             // Too much to be read and dropped: the commonest refusal comes before the body does.
             super::buckets::must_exist(frontend, &self.s3_bucket, id).await?;
         }
-        let mut body = self.body.unwrap_or_else(|| StreamingBlob::from(s3s::Body::empty()));
         let (pieces, receiver) = mpsc::channel(S3_BODY_PIECES_MAX);
         let (reply, answer) = oneshot::channel();
         let request = make(Body { pieces: receiver, declared_bytes: Some(declared_bytes) }, reply);

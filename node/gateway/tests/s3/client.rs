@@ -77,7 +77,7 @@ pub struct Seed {
 }
 
 impl Client {
-    /// Starts a server with a bucket `b` in this runtime.
+    /// Starts a server with a bucket `buc` in this runtime.
     pub async fn start() -> Self {
         let options = S3Options {
             listen: "127.0.0.1:0".parse().unwrap(),
@@ -89,7 +89,7 @@ impl Client {
         let address = server.local_address();
         tokio::spawn(server.run(std::future::pending()));
         let client = Self { address, access_key: ACCESS_KEY.into(), secret_key: SECRET_KEY.into(), clock_offset_s: 0 };
-        client.request("PUT", "/b").send().await.expect(200, "");
+        client.request("PUT", "/buc").send().await.expect(200, "");
         client
     }
 

@@ -1,0 +1,145 @@
+//! The verbs, as far as the scripts in `tests/clients` do not say it better through real clients.
+
+use super::client::Client;
+
+impl Client {
+    /// Starts a multipart upload; its id.
+    pub async fn create_upload(&self, path: &'static str) -> String {
+        let created = self.request("POST", path).query("uploads", "").send().await.expect(200, "").text();
+        let id = created.split_once("<UploadId>").and_then(|(_, rest)| rest.split_once("</UploadId>"));
+        id.map(|(id, _)| id.to_owned()).unwrap()
+    }
+}
+
+#[tokio::test]
+async fn an_object_comes_back_with_its_headers_and_its_etag() {
+    let client = Client::start().await;
+    let put = client
+        .request("PUT", "/buc/dir/key%20%2B")
+        .header("content-type", "text/plain")
+        .header("cache-control", "no-cache")
+        .header("x-amz-meta-colour", "blue")
+        .body("some text")
+        .send()
+        .await
+        .expect(200, "");
+    for method in ["GET", "HEAD"] {
+        let got = client.request(method, "/buc/dir/key%20%2B").send().await.expect(200, "");
+        assert_eq!(got.header("etag"), put.header("etag"));
+        assert_eq!((got.header("content-type"), got.header("cache-control")), ("text/plain", "no-cache"));
+        assert_eq!((got.header("x-amz-meta-colour"), got.header("accept-ranges")), ("blue", "bytes"));
+        assert_eq!(got.header("content-length"), "9");
+        assert_eq!(got.text(), if method == "GET" { "some text" } else { "" });
+        assert!(!got.header("last-modified").is_empty() && !got.header("x-amz-request-id").is_empty());
+    }
+}
+
+#[tokio::test]
+async fn ranges_are_cut_at_the_end_and_named() {
+    let client = Client::start().await;
+    client.request("PUT", "/buc/k").body("0123456789").send().await.expect(200, "");
+    for (range, text, named) in [
+        ("bytes=2-4", "234", "bytes 2-4/10"),
+        ("bytes=8-", "89", "bytes 8-9/10"),
+        ("bytes=-3", "789", "bytes 7-9/10"),
+        ("bytes=5-99", "56789", "bytes 5-9/10"),
+    ] {
+        let got = client.request("GET", "/buc/k").header("range", range).send().await.expect(206, "");
+        assert_eq!((got.text().as_str(), got.header("content-range")), (text, named));
+        let head = client.request("HEAD", "/buc/k").header("range", range).send().await.expect(206, "");
+        assert_eq!(
+            (head.header("content-length"), head.header("content-range")),
+            (text.len().to_string().as_str(), named)
+        );
+    }
+    let behind = client.request("GET", "/buc/k").header("range", "bytes=10-").send().await.expect(416, "InvalidRange");
+    assert_eq!(behind.header("content-range"), "bytes */10");
+}
+
+#[tokio::test]
+async fn conditions_answer_304_and_412() {
+    let client = Client::start().await;
+    let etag = client.request("PUT", "/buc/k").body("x").send().await.header("etag").to_owned();
+    let get = |name: &str, value: &str| client.request("GET", "/buc/k").header(name, value).send();
+    let unchanged = get("if-none-match", &etag).await.expect(304, "");
+    assert_eq!(unchanged.header("etag"), etag);
+    get("if-none-match", "\"other\"").await.expect(200, "");
+    get("if-match", "\"other\"").await.expect(412, "PreconditionFailed");
+    get("if-match", "*").await.expect(200, "");
+    get("if-modified-since", "Fri, 01 Jan 2100 00:00:00 GMT").await.expect(304, "");
+    get("if-unmodified-since", "Wed, 01 Jan 2020 00:00:00 GMT").await.expect(412, "PreconditionFailed");
+    let put = |name: &str, value: &str| client.request("PUT", "/buc/k").header(name, value).body("y").send();
+    put("if-none-match", "*").await.expect(412, "PreconditionFailed");
+    put("if-match", "\"other\"").await.expect(412, "PreconditionFailed");
+    put("if-match", &etag).await.expect(200, "");
+    let delete = client.request("DELETE", "/buc/k").header("if-match", &etag);
+    delete.send().await.expect(412, "PreconditionFailed");
+    client.request("DELETE", "/buc/k").send().await.expect(204, "");
+}
+
+#[tokio::test]
+async fn listings_page_fold_and_escape() {
+    let client = Client::start().await;
+    for key in ["a%20b", "dir/1", "dir/2", "%C3%BC", "z"] {
+        client.request("PUT", &format!("/buc/{key}")).send().await.expect(200, "");
+    }
+    let list = |extra: [(&'static str, String); 2]| {
+        let list = client.request("GET", "/buc").query("list-type", "2").query("delimiter", "/").query("max-keys", "2");
+        extra.into_iter().fold(list, |list, (name, value)| list.query(name, &value)).send()
+    };
+    let first = list([("encoding-type", "url".into()), ("fetch-owner", "true".into())]).await.expect(200, "").text();
+    assert!(first.contains("<Key>a%20b</Key>") && first.contains("<Prefix>dir/</Prefix>"), "{first}");
+    assert!(first.contains("<IsTruncated>true</IsTruncated>") && first.contains("<KeyCount>2</KeyCount>"), "{first}");
+    assert!(first.contains("<Owner>"), "{first}");
+    let token = first.split_once("<NextContinuationToken>").unwrap().1.split_once('<').unwrap().0.to_owned();
+    let second = list([("continuation-token", token), ("start-after", "ignored".into())]).await.expect(200, "").text();
+    assert!(second.contains("<Key>z</Key>") && second.contains("<Key>ü</Key>"), "{second}");
+    assert!(second.contains("<IsTruncated>false</IsTruncated>") && !second.contains("<Owner>"), "{second}");
+    let none =
+        client.request("GET", "/buc").query("list-type", "2").query("max-keys", "0").send().await.expect(200, "");
+    assert!(none.text().contains("<IsTruncated>false</IsTruncated>"));
+    let old =
+        client.request("GET", "/buc").query("max-keys", "1").query("marker", "dir/1").send().await.expect(200, "");
+    assert!(old.text().contains("<NextMarker>dir/2</NextMarker>"), "{}", old.text());
+}
+
+#[tokio::test]
+async fn a_copy_keeps_what_it_is_told_to_keep() {
+    let client = Client::start().await;
+    let put = client.request("PUT", "/buc/from").header("x-amz-meta-a", "1").header("x-amz-checksum-crc32", "y/Q5Jg==");
+    let etag = put.body("123456789").send().await.expect(200, "").header("etag").to_owned();
+    let copy = |path: &'static str| client.request("PUT", path).header("x-amz-copy-source", "buc/from");
+    copy("/buc/same").send().await.expect(200, "");
+    copy("/buc/other")
+        .header("x-amz-metadata-directive", "REPLACE")
+        .header("x-amz-meta-b", "2")
+        .send()
+        .await
+        .expect(200, "");
+    for (path, a, b) in [("/buc/same", "1", ""), ("/buc/other", "", "2")] {
+        let head = client.request("HEAD", path).header("x-amz-checksum-mode", "ENABLED").send().await.expect(200, "");
+        assert_eq!((head.header("x-amz-meta-a"), head.header("x-amz-meta-b")), (a, b), "{path}");
+        assert_eq!(head.header("x-amz-checksum-crc32"), "y/Q5Jg==", "the bytes are the same");
+    }
+    copy("/buc/from").send().await.expect(400, "InvalidRequest");
+    copy("/buc/x").header("x-amz-copy-source-if-match", "\"other\"").send().await.expect(412, "PreconditionFailed");
+    copy("/buc/x").header("x-amz-copy-source-if-none-match", &etag).send().await.expect(412, "PreconditionFailed");
+    copy("/buc/same").header("if-none-match", "*").send().await.expect(412, "PreconditionFailed");
+    copy("/buc/x").header("x-amz-copy-source-if-match", &etag).send().await.expect(200, "");
+}
+
+#[tokio::test]
+async fn an_upload_says_how_long_it_will_be() {
+    let client = Client::start().await;
+    let upload = client.create_upload("/buc/k").await;
+    let part = client.request("PUT", "/buc/k").query("partNumber", "1").query("uploadId", &upload).body("12345");
+    let etag = part.send().await.expect(200, "").header("etag").to_owned();
+    let xml = format!(
+        "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>{etag}</ETag></Part></CompleteMultipartUpload>"
+    );
+    for (size, status, code) in [("4", 400, "InvalidRequest"), ("5", 200, "")] {
+        let complete = client.request("POST", "/buc/k").query("uploadId", &upload).header("x-amz-mp-object-size", size);
+        complete.body(xml.clone()).send().await.expect(status, code);
+    }
+    assert_eq!(client.request("GET", "/buc/k").send().await.text(), "12345");
+}
