@@ -2,8 +2,11 @@
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 
+use futures_util::future::{Either, select};
 use serde::Serialize;
 use shingle_seam::on_tokio;
 use shingle_seam::stop::Stop;
@@ -25,6 +28,9 @@ pub enum ControlError {
     Store(#[from] OpenError),
     #[error(transparent)]
     Start(#[from] StartError),
+    /// A write or sync failed: a new process finds out what is durable.
+    #[error("the store cannot write any more: {0}")]
+    StoreFailed(Arc<str>),
     #[error("the runtime failed: {0}")]
     Runtime(#[from] io::Error),
 }
@@ -50,13 +56,16 @@ pub fn run(config: ControlConfig, stop: Stop) -> Result<(), ControlError> {
 async fn serve(config: &ControlConfig, stop: &Stop) -> Result<(), ControlError> {
     let world = on_tokio::world(CPU_THREADS);
     let store = Rc::new(EmbeddedStore::open(&config.dir, world.clock.clone())?);
-    let control = Control::start(world, store, config).await?;
+    let control = Control::start(world, store.clone(), config).await?;
     let ready = Ready { listen: control.address(), cell: control.cell().to_string() };
     let line = serde_json::to_string(&ready).map_err(io::Error::other)?;
     writeln!(io::stdout(), "READY {line}")?;
     io::stdout().flush()?;
     tracing::info!(listen = %ready.listen, cell = ready.cell, dir = %config.dir.display(), "control serves");
-    on_tokio::stopped(stop).await?;
+    match select(pin!(on_tokio::stopped(stop)), pin!(store.failed())).await {
+        Either::Left((stopped, _)) => stopped?,
+        Either::Right((reason, _)) => return Err(ControlError::StoreFailed(reason)),
+    }
     tracing::info!("control stops");
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Receiver;
 
 use fjall::{Database, Keyspace, PersistMode};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 use super::StoreError;
 use super::optimistic::Commit;
@@ -27,16 +27,22 @@ pub(super) struct Committer {
     resolver: Resolver,
     visible: Arc<AtomicU64>,
     syncs: Arc<AtomicU64>,
-    /// Why nothing is written any more.
-    broken: Option<Arc<str>>,
+    /// Why nothing is written any more; watched by who wants to end the process then.
+    broken: watch::Sender<Option<Arc<str>>>,
 }
 
 /// A transaction of a group that is being written, and its verdict.
 type Judged = (Waiting, Result<(), StoreError>);
 
 impl Committer {
-    pub fn new(database: Database, keyspace: Keyspace, visible: Arc<AtomicU64>, syncs: Arc<AtomicU64>) -> Self {
-        Self { database, keyspace, resolver: Resolver::default(), visible, syncs, broken: None }
+    pub fn new(
+        database: Database,
+        keyspace: Keyspace,
+        visible: Arc<AtomicU64>,
+        syncs: Arc<AtomicU64>,
+        broken: watch::Sender<Option<Arc<str>>>,
+    ) -> Self {
+        Self { database, keyspace, resolver: Resolver::default(), visible, syncs, broken }
     }
 
     /// Works until nobody can send any more.
@@ -92,13 +98,13 @@ impl Committer {
             }
             Err(error) => {
                 tracing::error!(%error, "the store cannot write: nothing is acknowledged any more");
-                self.broken = Some(error.to_string().into());
+                self.broken.send_replace(Some(error.to_string().into()));
             }
         }
     }
 
     fn healthy(&self) -> Result<(), StoreError> {
-        match &self.broken {
+        match self.broken.borrow().as_ref() {
             Some(reason) => Err(StoreError::Failed(reason.clone())),
             None => Ok(()),
         }

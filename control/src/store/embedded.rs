@@ -17,7 +17,7 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, Readable, Snapshot};
 use shingle_proto::limits::{MIB, STORE_COMMIT_QUEUE_BYTES_MAX};
 use shingle_seam::clock::{Clock, Monotonic};
 use shingle_seam::tasks::LocalFuture;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 use super::committer::{Committer, Waiting};
 use super::meter::Meter;
@@ -132,6 +132,7 @@ impl Inner {
 pub struct EmbeddedStore {
     inner: Option<Rc<Inner>>,
     committer: Cell<Option<JoinHandle<()>>>,
+    broken: watch::Receiver<Option<Arc<str>>>,
 }
 
 impl EmbeddedStore {
@@ -155,7 +156,8 @@ impl EmbeddedStore {
         let (queue, arrivals) = mpsc::channel();
         let visible = Arc::new(AtomicU64::new(0));
         let syncs = Arc::new(AtomicU64::new(0));
-        let committer = Committer::new(database.clone(), keyspace.clone(), visible.clone(), syncs.clone());
+        let (broken, watch) = watch::channel(None);
+        let committer = Committer::new(database.clone(), keyspace.clone(), visible.clone(), syncs.clone(), broken);
         let thread = std::thread::Builder::new()
             .name("store-committer".into())
             .spawn(move || committer.run(&arrivals))
@@ -163,7 +165,17 @@ impl EmbeddedStore {
         let room = Arc::new(Semaphore::new(STORE_COMMIT_QUEUE_BYTES_MAX / PERMIT_BYTES));
         let meter = Meter::new();
         let inner = Rc::new(Inner { clock, database, keyspace, visible, syncs, queue, room, meter });
-        Ok(Self { inner: Some(inner), committer: Cell::new(Some(thread)) })
+        Ok(Self { inner: Some(inner), committer: Cell::new(Some(thread)), broken: watch })
+    }
+
+    /// Ends when the store cannot write any more, with the reason. Reads go on from what is durable, but only opening it
+    /// again can tell what the failed write left.
+    pub async fn failed(&self) -> Arc<str> {
+        let mut broken = self.broken.clone();
+        match broken.wait_for(Option::is_some).await.as_deref() {
+            Ok(Some(reason)) => reason.clone(),
+            _ => "the committer has stopped".into(),
+        }
     }
 
     fn inner(&self) -> &Rc<Inner> {

@@ -9,7 +9,6 @@ pub mod memory;
 mod meter;
 mod optimistic;
 pub mod resolver;
-pub mod transact;
 
 use std::sync::Arc;
 

@@ -205,7 +205,7 @@ fn an_extent_without_a_volume_is_closed_but_not_one_in_the_making() {
     cell.view.opening.insert(7, vec![member(young)]);
     cell.beat();
     let end = Order::EndExtent { osd: osd(4, 0), extent: stray };
-    assert_eq!(step(&cell.view, cell.now), [end.clone()]);
+    assert_eq!(step(&cell.view, cell.now), std::slice::from_ref(&end));
     cell.view.ending.insert(stray);
     assert_eq!(step(&cell.view, cell.now), [], "an order is given once");
     cell.view.ending.clear();

@@ -118,6 +118,7 @@ fn child_whose_medium_fails() {
         small.set(b"small".to_vec(), b"fits".to_vec());
         assert!(matches!(small.commit().await, Err(StoreError::Failed(_))), "nothing is acknowledged after a failure");
         assert!(value(&store, &1_u64.to_be_bytes()).await.is_some(), "what is durable can still be read");
+        assert!(!store.failed().await.is_empty());
         println!("POISONED {n}");
     });
 }

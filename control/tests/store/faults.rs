@@ -1,16 +1,15 @@
-//! Injected faults of the memory store, and how retries live with them.
+//! Injected faults of the memory store.
 
 use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use shingle_control::store::memory::{Faults, MemoryDisk, MemoryStore};
-use shingle_control::store::transact::{OnUnknown, transact};
-use shingle_control::store::{Store, StoreError};
+use shingle_control::store::{Store, StoreError, Transaction};
 use shingle_seam::World;
 use shingle_seam::on_tokio;
 
-use crate::rig::{content, increment, number, put, run, value};
+use crate::rig::{content, increment, number, put, run, until_committed, value};
 
 fn faulty(seed: u64, faults: Faults) -> (World, MemoryDisk, MemoryStore) {
     let world = on_tokio::world(1);
@@ -21,12 +20,12 @@ fn faulty(seed: u64, faults: Faults) -> (World, MemoryDisk, MemoryStore) {
 }
 
 #[test]
-fn injected_conflicts_are_retried_and_leave_nothing_behind() {
+fn injected_conflicts_leave_nothing_behind() {
     run(async {
-        let (world, _, store) = faulty(7, Faults { conflicts_per_mille: 500, ..Faults::default() });
+        let (_, _, store) = faulty(7, Faults { conflicts_per_mille: 500, ..Faults::default() });
         for _ in 0..50 {
-            let add = async |transaction: &dyn shingle_control::store::Transaction| increment(transaction, b"n").await;
-            transact(&store, &world, OnUnknown::Report, add).await.unwrap();
+            let add = async |transaction: &dyn Transaction| increment(transaction, b"n").await;
+            until_committed(&store, add).await.unwrap();
         }
         assert_eq!(number(value(&store, b"n").await), 50);
         assert!(store.metrics().conflicts > 10);
@@ -34,9 +33,28 @@ fn injected_conflicts_are_retried_and_leave_nothing_behind() {
 }
 
 #[test]
-fn unknown_results_have_happened_or_not_and_idempotent_transactions_survive_them() {
+fn one_seed_hits_the_same_commits_every_time() {
     run(async {
-        let (world, disk, store) = faulty(8, Faults { unknown_per_mille: 500, ..Faults::default() });
+        let faults = Faults { conflicts_per_mille: 300, unknown_per_mille: 300, ..Faults::default() };
+        let results = async |seed| {
+            let (_, disk, store) = faulty(seed, faults);
+            let mut results = Vec::new();
+            for n in 1..100_u8 {
+                let transaction = store.begin();
+                transaction.set(vec![n], Vec::new());
+                results.push(transaction.commit().await);
+            }
+            (results, disk.dump())
+        };
+        assert_eq!(results(3).await, results(3).await);
+        assert_ne!(results(3).await, results(4).await);
+    });
+}
+
+#[test]
+fn unknown_results_have_happened_or_not() {
+    run(async {
+        let (_, disk, store) = faulty(8, Faults { unknown_per_mille: 500, ..Faults::default() });
         let (mut happened, mut unknown) = (0, 0);
         for n in 0..200_u64 {
             let transaction = store.begin();
@@ -47,46 +65,16 @@ fn unknown_results_have_happened_or_not_and_idempotent_transactions_survive_them
             }
         }
         assert!(unknown > 50 && happened > 10 && happened < unknown - 10, "{happened} of {unknown}");
-        for n in 0..200_u64 {
-            let set = async |transaction: &dyn shingle_control::store::Transaction| {
-                transaction.set(n.to_be_bytes().to_vec(), b"2".to_vec());
-                Ok::<(), StoreError>(())
-            };
-            transact(&store, &world, OnUnknown::Retry, set).await.unwrap();
-        }
-        assert!(disk.dump().iter().all(|(_, value)| value == b"2"));
-    });
-}
-
-#[test]
-fn an_unknown_result_is_reported_to_who_cannot_bear_it() {
-    run(async {
-        let (world, _, store) = faulty(9, Faults { unknown_per_mille: 1000, ..Faults::default() });
-        let mut runs = 0;
-        let result = transact(&store, &world, OnUnknown::Report, async |transaction| {
-            runs += 1;
-            increment(transaction, b"n").await
-        });
-        assert_eq!(result.await, Err(StoreError::UnknownResult));
-        assert_eq!(runs, 1);
-    });
-}
-
-#[test]
-fn a_conflict_that_never_ends_is_given_up() {
-    run(async {
-        let (world, _, store) = faulty(10, Faults { conflicts_per_mille: 1000, ..Faults::default() });
-        let add = async |transaction: &dyn shingle_control::store::Transaction| increment(transaction, b"n").await;
-        assert_eq!(transact(&store, &world, OnUnknown::Report, add).await, Err(StoreError::Conflict));
+        assert_eq!(disk.dump().len(), 200 - (unknown - happened));
     });
 }
 
 #[test]
 fn a_failed_store_acknowledges_nothing() {
     run(async {
-        let (world, disk, store) = faulty(11, Faults { failed: true, ..Faults::default() });
-        let add = async |transaction: &dyn shingle_control::store::Transaction| increment(transaction, b"n").await;
-        assert!(matches!(transact(&store, &world, OnUnknown::Retry, add).await, Err(StoreError::Failed(_))));
+        let (_, disk, store) = faulty(11, Faults { failed: true, ..Faults::default() });
+        let add = async |transaction: &dyn Transaction| increment(transaction, b"n").await;
+        assert!(matches!(until_committed(&store, add).await, Err(StoreError::Failed(_))));
         assert_eq!(disk.dump(), []);
     });
 }

@@ -3,22 +3,18 @@
 use std::rc::Rc;
 
 use futures_util::future::join_all;
-use shingle_control::store::transact::{OnUnknown, transact};
-use shingle_control::store::{RangeRead, StoreError};
+use shingle_control::store::{RangeRead, StoreError, Transaction};
 
-use crate::rig::{all, increment, number, on_every_store, put, value};
+use crate::rig::{all, increment, number, on_every_store, put, until_committed, value};
 
 #[test]
 fn concurrent_increments_all_count() {
     on_every_store(async |rig| {
         let store = rig.open();
-        let world = rig.world.clone();
         let writer = async |_| {
             for _ in 0..20 {
-                let result = transact(store.as_ref(), &world, OnUnknown::Report, async |transaction| {
-                    increment(transaction, b"counter").await
-                });
-                result.await.unwrap();
+                let add = async |transaction: &dyn Transaction| increment(transaction, b"counter").await;
+                until_committed(store.as_ref(), add).await.unwrap();
             }
         };
         join_all((0..8).map(writer)).await;

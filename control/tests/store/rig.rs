@@ -102,6 +102,23 @@ pub async fn content(store: &dyn Store) -> Vec<Pair> {
     store.begin().range(all(b"\0", b"\xff\xff\xff")).await.unwrap()
 }
 
+/// Runs a transaction until it commits without a conflict; other errors end it.
+pub async fn until_committed<T>(
+    store: &dyn Store,
+    mut body: impl AsyncFnMut(&dyn Transaction) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    for _ in 0..1000 {
+        let transaction = store.begin();
+        let value = body(transaction.as_ref()).await?;
+        match transaction.commit().await {
+            Ok(()) => return Ok(value),
+            Err(StoreError::Conflict) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    panic!("1000 conflicts in a row");
+}
+
 /// Adds one to the number in a key.
 pub async fn increment(transaction: &dyn Transaction, key: &[u8]) -> Result<u64, StoreError> {
     let number = number(transaction.get(key).await?) + 1;

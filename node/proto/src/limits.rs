@@ -130,9 +130,8 @@ pub const STORE_VALUE_BYTES_MAX: usize = 100_000;
 pub const STORE_CONFLICT_KEYS_MAX: usize = 262_144;
 /// Bytes of transactions waiting for the store's committer, or inside one fsync of it.
 pub const STORE_COMMIT_QUEUE_BYTES_MAX: usize = 16 * MIB as usize;
-/// Tries of one transaction before its conflict is the caller's problem, and the longest wait between two of them.
+/// Tries of one transaction before its conflict is the caller's problem.
 pub const TRANSACTION_TRIES_MAX: u32 = 24;
-pub const TRANSACTION_BACKOFF_MS_MAX: u64 = 100;
 /// Blocks in one manifest chunk: 512 x (32 + 4) bytes stay well under a store value.
 pub const CHUNK_BLOCKS_MAX: usize = 512;
 
