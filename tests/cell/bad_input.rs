@@ -188,7 +188,7 @@ fn a_listener_off_loopback_is_refused() {
 #[test]
 fn a_client_that_hangs_up_half_way_leaves_nothing_behind() {
     let cell = small_cell();
-    cell.ok(&["cp", "--create", program().to_str().expect("text"), "sh://half/whole"]);
+    cell.ok(&["cp", program().to_str().expect("text"), "sh://half/whole"]);
     let address = cell.environment()["AWS_ENDPOINT_URL"].trim_start_matches("http://").to_owned();
     // Without a signature the answer is 403, however the body goes on.
     let mut stream = TcpStream::connect(&address).expect("the gateway listens");
