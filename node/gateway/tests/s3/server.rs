@@ -86,7 +86,9 @@ async fn the_process_serves_until_it_is_stopped_with_or_without_a_control_plane(
         secret_key: SECRET_KEY.into(),
         clock_offset_s: 0,
     };
-    client.request("GET", "/").send().await.expect(503, "ServiceUnavailable");
+    // Refused by the front door alone; what needs the control plane waits for it.
+    let stranger = Client { secret_key: "wrong".into(), ..client };
+    stranger.request("GET", "/").send().await.expect(403, "SignatureDoesNotMatch");
     stop.trigger();
     tokio::task::spawn_blocking(|| process.join().unwrap()).await.unwrap().unwrap();
 }
