@@ -23,7 +23,7 @@ impl Draw {
 
     /// A number below `bound`; 0 when there is none.
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        (u128::from(self.next()) * u128::from(bound) >> 64) as u64
+        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
     }
 
     pub(crate) fn coin(&mut self) -> bool {

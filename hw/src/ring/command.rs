@@ -21,6 +21,9 @@ use crate::buffer::{BUFFER_ALIGN_BYTES, Buffer};
 /// How often a command that the kernel interrupts or defers is tried before the error is believed.
 const TRIES_MAX: u32 = 1000;
 
+/// Most bytes of one command to the kernel; longer transfers take several.
+const TRANSFER_BYTES_MAX: u32 = 1 << 30;
+
 enum Action {
     Read,
     Write,
@@ -91,7 +94,7 @@ impl Slot {
     pub(super) fn entry(&mut self) -> squeue::Entry {
         let fd = types::Fd(self.file.as_ref().map_or(-1, |file| file.as_raw_fd()));
         let at = self.offset + self.moved as u64;
-        let left = u32::try_from(self.bytes.len() - self.moved).unwrap_or(u32::MAX & !(BUFFER_ALIGN_BYTES as u32 - 1));
+        let left = u32::try_from(self.bytes.len() - self.moved).unwrap_or(TRANSFER_BYTES_MAX);
         let start = self.bytes.start + self.moved;
         let memory = self.buffer.as_mut().map_or(std::ptr::null_mut(), |buffer| {
             // SAFETY: `transfer` checked that the range lies inside the buffer, and `moved` never exceeds the range.

@@ -5,7 +5,6 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use shingle_hw::backend::memory::MemoryDevice;
-use shingle_hw::device::ZonedDevice;
 use shingle_hw::error::DeviceError;
 use shingle_hw::faulty::{CommandKind, Fault, Faults, FaultyDevice};
 use shingle_hw::zone::{ZoneCondition, ZoneId};
@@ -155,7 +154,9 @@ fn delays_use_the_given_clock_and_a_dead_or_stalled_disk_answers_nothing_good() 
     let data = pattern(7, SECTOR);
     let range = Duration::from_millis(5)..=Duration::from_millis(9);
     faults.set_delay(CommandKind::Append, Some(range.clone()));
-    (0..20).for_each(|_| drop(rig.append(1, &data).expect("appends")));
+    for _ in 0..20 {
+        rig.append(1, &data).expect("appends");
+    }
     rig.flush().expect("not delayed");
     assert_eq!(slept.borrow().len(), 20);
     assert!(slept.borrow().iter().all(|time| range.contains(time)));

@@ -338,3 +338,7 @@ pub(super) fn crc32c(bytes: &[u8]) -> u32 {
 pub(super) fn crc32c_joined(first: u32, second: u32, second_bytes: u64) -> u32 {
     crc_fast::checksum_combine(CrcAlgorithm::Crc32Iscsi, first.into(), second.into(), second_bytes) as u32
 }
+
+#[cfg(test)]
+#[path = "format_tests.rs"]
+mod tests;

@@ -7,8 +7,10 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 
 use super::format::{self, Entry, Kept, Layout, PAGE_BYTES, PAGE_ZONES, PageCopy, SUPERBLOCKS, Stamp, SuperblockPage};
 use super::table::Table;
@@ -19,6 +21,11 @@ use crate::zone_state::ZoneStates;
 
 /// How much is read at once.
 const CHUNK_BYTES: usize = 1024 * 1024;
+
+/// How long the lock of a dead process is waited for; its last flush may take a while.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// Why a drive was not opened.
 #[derive(Debug, thiserror::Error)]
@@ -70,14 +77,14 @@ pub(super) struct Recovered {
 pub(super) fn recover(path: &Path) -> Result<Recovered, OpenError> {
     let failed = |source| OpenError::from_io(path, source);
     let mut file = open_file(path, true).map_err(failed)?;
-    rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|errno| failed(errno.into()))?;
+    lock(&file).map_err(failed)?;
     let (geometry, serial) = read_superblocks(path, &file)?;
     if !reads_direct(&file, geometry.sector_bytes) {
         tracing::warn!(path = %path.display(), "no direct I/O on this file system: transfers go through the page cache");
         // A second descriptor has a lock of its own, so the first one goes before; who comes between them gets the drive.
         drop(file);
         file = open_file(path, false).map_err(failed)?;
-        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|errno| failed(errno.into()))?;
+        lock(&file).map_err(failed)?;
     }
     let expected_bytes = Layout::of(&geometry).file_bytes;
     let found_bytes = file.metadata().map_err(failed)?.len();
@@ -94,6 +101,18 @@ fn open_file(path: &Path, direct: bool) -> io::Result<File> {
     match options.clone().custom_flags(if direct { libc::O_DIRECT } else { 0 }).open(path) {
         Err(error) if direct && error.raw_os_error() == Some(libc::EINVAL) => options.open(path),
         outcome => outcome,
+    }
+}
+
+/// Takes the drive for this process. After a kill, the kernel keeps the file of the dead process, and its lock, until
+/// its commands in flight are done: waiting for the lock is what keeps them from landing in a drive opened anew.
+fn lock(file: &File) -> io::Result<()> {
+    let since = Instant::now();
+    loop {
+        match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) if since.elapsed() < LOCK_WAIT => std::thread::sleep(LOCK_PAUSE),
+            outcome => return outcome.map_err(io::Error::from),
+        }
     }
 }
 
