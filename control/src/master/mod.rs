@@ -120,11 +120,12 @@ impl Master {
     }
 
     /// Takes in a heartbeat and the findings that came with it.
-    pub fn heard(&self, heartbeat: Heartbeat) -> Result<(), HeartbeatRefused> {
-        self.view.borrow_mut().health.heard(self.now(), &heartbeat)?;
-        for finding in heartbeat.findings {
+    pub fn heard(&self, mut heartbeat: Heartbeat) -> Result<(), HeartbeatRefused> {
+        // A finding counts even when the heartbeat it rides on is late: its host will not send it again.
+        for finding in std::mem::take(&mut heartbeat.findings) {
             self.findings.borrow_mut().take(finding);
         }
+        self.view.borrow_mut().health.heard(self.now(), &heartbeat)?;
         self.changed.notify_one();
         Ok(())
     }
