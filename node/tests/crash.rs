@@ -7,11 +7,13 @@ mod rig;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::rc::Rc;
 
 use futures_util::future::join_all;
 use rig::power::PowerCut;
 use rig::{Block, assert_stored, block, get, new_extent, put, start};
+use shingle_hw::backend::file;
 use shingle_hw::backend::memory::MemoryDevice;
 use shingle_node::osd::extent::State;
 use shingle_node::osd::refusal::Refusal;
@@ -20,7 +22,7 @@ use shingle_proto::ids::{ExtentId, Generation};
 use shingle_seam::World;
 
 /// What was asked for, and what was answered.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Promises {
     attempted: BTreeSet<(u128, Block)>,
     stored: BTreeSet<(u128, Block)>,
@@ -126,7 +128,8 @@ async fn cut_and_recover(world: &World, cut_at: u64, seed: u64, interleave: bool
         let when = format!("cut at {cut_at}, seed {seed}, restart {round}");
         let mounted = start(world, Rc::new(device.clone())).await.expect("a disk mounts after a loss of power");
         assert!(mounted.findings.is_empty(), "{when}: a torn tail is no damage: {:?}", mounted.findings.batch());
-        check(&mounted.osd, &promises.borrow(), &when).await;
+        let promised = promises.borrow().clone();
+        check(&mounted.osd, &promised, &when).await;
         go_on(&mounted.osd, &promises, round).await;
         device.crash(seed + round);
     }
@@ -143,5 +146,51 @@ fn nothing_acknowledged_is_lost_whenever_power_is() {
             }
             assert!(cuts >= 35, "the script has more commands than {cuts}");
         }
+    });
+}
+
+/// The same on an emulated drive in a file, whose process ends at the command: what the kernel has, it keeps.
+async fn kill_and_recover(world: &World, path: &Path, kill_at: u64) -> bool {
+    let promises = RefCell::new(Promises::default());
+    {
+        let cut = PowerCut::around(rig::open_file(path), kill_at, || ());
+        if let Ok(mounted) = start(world, cut.clone()).await {
+            script(&mounted.osd, &promises).await;
+        }
+        if !cut.is_off() {
+            return false;
+        }
+    }
+    for round in 1..=2 {
+        let when = format!("killed at {kill_at}, restart {round}");
+        let mounted = reopen(world, path).await;
+        assert!(mounted.findings.is_empty(), "{when}: {:?}", mounted.findings.batch());
+        let promised = promises.borrow().clone();
+        check(&mounted.osd, &promised, &when).await;
+        go_on(&mounted.osd, &promises, round).await;
+    }
+    true
+}
+
+/// Starts again as soon as the last life has let go of the file.
+async fn reopen(world: &World, path: &Path) -> rig::Mounted {
+    world.tasks.sleep(std::time::Duration::from_millis(2)).await;
+    start(world, rig::open_file(path)).await.expect("a disk mounts after its process was killed")
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_when_the_process_ends() {
+    let directory = tempfile::tempdir().unwrap();
+    rig::run(async |world| {
+        let mut kills = 0;
+        loop {
+            let path = directory.path().join(format!("disk-{kills}"));
+            file::create(&path, &rig::geometry(), "serial-1").unwrap();
+            if !kill_and_recover(&world, &path, kills).await {
+                break;
+            }
+            kills += 1;
+        }
+        assert!(kills >= 35, "the script has more commands than {kills}");
     });
 }

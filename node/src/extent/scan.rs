@@ -16,7 +16,7 @@ use super::format::{FormatError, SECTOR_BYTES, align_down};
 use super::layout::Layout;
 use super::placement::Spot;
 use super::reader::{Unit, ZoneScan};
-use super::record::{RECORD_MAGIC, Record, RecordKind};
+use super::record::{Record, RecordKind};
 
 const UNIT: u64 = RECORD_ALIGN_BYTES as u64;
 
@@ -195,7 +195,7 @@ impl<'a> Scan<'a> {
 
     /// The record whose header these bytes are, if they are one that may stand here; counts what they are otherwise.
     fn expected(&mut self, bytes: &[u8], offset_bytes: u64, in_run: bool) -> Result<Option<Record>, ScanError> {
-        match Record::decode(bytes) {
+        let kind = match Record::decode(bytes) {
             Ok(record)
                 if record.extent == self.extent
                     && record.sequence > self.last_sequence
@@ -204,17 +204,11 @@ impl<'a> Scan<'a> {
                 return Ok(Some(record));
             }
             Err(FormatError::Newer(version)) => return Err(ScanError::Newer(version)),
-            _ => {}
-        }
-        if !in_run {
-            if bytes.starts_with(&RECORD_MAGIC) {
-                self.outcomes.torn_header += 1;
-            } else if bytes.iter().all(|byte| *byte == 0) {
-                self.outcomes.hole += 1;
-            } else {
-                self.outcomes.stray += 1;
-            }
-        }
+            Err(FormatError::Checksum | FormatError::Field(_)) => &mut self.outcomes.torn_header,
+            _ if bytes.iter().all(|byte| *byte == 0) => &mut self.outcomes.hole,
+            _ => &mut self.outcomes.stray,
+        };
+        *kind += u64::from(!in_run);
         Ok(None)
     }
 

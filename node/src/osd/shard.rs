@@ -140,7 +140,9 @@ impl Shard {
 
     fn spawn_until_stopped(&self, name: &'static str, task: impl Future<Output = ()> + 'static) {
         let stopping = self.stopping.clone();
-        let until = async move { drop(select(pin!(task), pin!(stopping.wait_closed())).await) };
+        let until = async move {
+            select(pin!(task), pin!(stopping.wait_closed())).await;
+        };
         self.world.tasks.spawn(name, Box::pin(until));
     }
 

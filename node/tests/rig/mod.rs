@@ -6,9 +6,12 @@ pub mod power;
 
 use std::rc::Rc;
 
+use shingle_hw::backend::file;
 use shingle_hw::backend::memory::MemoryDevice;
+use shingle_hw::buffer::BufferPool;
 use shingle_hw::device::ZonedDevice;
 use shingle_hw::geometry::Geometry;
+use shingle_hw::ring::Ring;
 use shingle_node::osd::budget::Budgets;
 use shingle_node::osd::fetch::ReadKey;
 use shingle_node::osd::findings::Findings;
@@ -137,4 +140,20 @@ pub async fn get(osd: &Rc<Osd>, extent: u128, block: Block) -> Result<Vec<u8>, R
 pub async fn assert_stored(osd: &Rc<Osd>, extent: u128, block: Block) {
     let read = get(osd, extent, block).await;
     assert!(read == Ok(block.payload()), "extent {extent} {block:?}: {:?}", read.map(|bytes| bytes.len()));
+}
+
+/// Opens an emulated drive in a file, with a ring of its own whose completions a task of this thread reaps.
+pub fn open_file(path: &std::path::Path) -> Rc<dyn ZonedDevice> {
+    let ring = Ring::new(64).unwrap();
+    let device = file::open(path, ring.clone(), BufferPool::new(32 << 20).unwrap()).unwrap();
+    let ring = Rc::downgrade(&ring);
+    drop(tokio::task::spawn_local(async move {
+        while let Some(ring) = ring.upgrade() {
+            if ring.poll() == 0 {
+                drop(ring);
+                tokio::task::yield_now().await;
+            }
+        }
+    }));
+    Rc::new(device)
 }

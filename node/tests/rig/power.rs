@@ -12,17 +12,24 @@ use shingle_hw::geometry::Geometry;
 use shingle_hw::zone::{Zone, ZoneId};
 
 pub struct PowerCut {
-    inner: MemoryDevice,
+    inner: Rc<dyn ZonedDevice>,
     pub commands: Cell<u64>,
     cut_at: u64,
-    seed: u64,
+    /// What the loss of power does to the device.
+    lose: Box<dyn Fn()>,
     off: Cell<bool>,
 }
 
 impl PowerCut {
     /// Loses power instead of starting command `cut_at` (counted from 0).
     pub fn new(inner: MemoryDevice, cut_at: u64, seed: u64) -> Rc<Self> {
-        Rc::new(Self { inner, commands: Cell::new(0), cut_at, seed, off: Cell::new(false) })
+        let device = inner.clone();
+        Self::around(Rc::new(inner), cut_at, move || device.crash(seed))
+    }
+
+    /// The same for any device; `lose` is called when power is lost.
+    pub fn around(inner: Rc<dyn ZonedDevice>, cut_at: u64, lose: impl Fn() + 'static) -> Rc<Self> {
+        Rc::new(Self { inner, commands: Cell::new(0), cut_at, lose: Box::new(lose), off: Cell::new(false) })
     }
 
     pub fn is_off(&self) -> bool {
@@ -35,7 +42,7 @@ impl PowerCut {
         self.commands.set(command + 1);
         if command == self.cut_at {
             self.off.set(true);
-            self.inner.crash(self.seed);
+            (self.lose)();
         }
         !self.off.get()
     }
@@ -51,9 +58,9 @@ impl PowerCut {
     /// Commands that only change a zone's state.
     fn change(
         &self,
-        change: impl FnOnce(&MemoryDevice) -> Command<Result<(), DeviceError>>,
+        change: impl FnOnce(&dyn ZonedDevice) -> Command<Result<(), DeviceError>>,
     ) -> Command<Result<(), DeviceError>> {
-        if self.powered() { change(&self.inner) } else { Self::lost() }
+        if self.powered() { change(&*self.inner) } else { Self::lost() }
     }
 }
 
