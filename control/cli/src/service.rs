@@ -10,6 +10,9 @@ use crate::args::LogFlags;
 use crate::failure::Failure;
 use crate::log;
 
+/// Ours is news; the store's library reports every file it writes as such, the S3 library every refused request.
+const LOG_FILTER: &str = "info,s3s=off,fjall=warn,lsm_tree=warn";
+
 /// Runs the control plane until it is told to stop.
 pub fn control(config: ControlConfig, flags: &LogFlags) -> Result<(), Failure> {
     let stop = prepare(flags)?;
@@ -30,7 +33,7 @@ pub fn host(config: HostConfig, flags: &LogFlags) -> Result<(), Failure> {
 }
 
 fn prepare(flags: &LogFlags) -> Result<Stop, Failure> {
-    log::start(flags, "info")?;
+    log::start(flags, LOG_FILTER)?;
     let stop = Stop::new().map_err(Failure::io("cannot make the stop signal"))?;
     stop_on_signals(stop.clone())?;
     Ok(stop)

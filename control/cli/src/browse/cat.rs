@@ -30,13 +30,17 @@ pub struct CatArgs {
 
 /// Runs the command.
 pub async fn run(args: CatArgs) -> Result<(), Failure> {
+    let places = args.places.iter().map(|text| remote(text)).collect::<Result<Vec<_>, _>>()?;
     let client = client(&args.endpoint)?;
-    for text in &args.places {
-        let place = remote(text)?;
+    for place in &places {
         require_bucket(&client, &place.bucket).await?;
-        let fetched = download::to_stream(&client, &place, io::stdout(), true, &Moved::default()).await;
+        let fetched = download::to_stream(&client, place, io::stdout(), true, &Moved::default()).await;
         let fetched = fetched.map_err(|error| {
-            if error.to_string().contains("Broken pipe") { Failure::OutputClosed } else { error.into_failure(text) }
+            if error.to_string().contains("Broken pipe") {
+                Failure::OutputClosed
+            } else {
+                error.into_failure(&place.to_string())
+            }
         })?;
         if !fetched.checked {
             eprintln!("note: {place} was stored in parts that are not whole blocks; its ETag was not checked here");

@@ -54,8 +54,8 @@ impl Sum {
 
 /// Runs the command.
 pub async fn run(args: DuArgs) -> Result<(), Failure> {
-    let client = client(&args.endpoint)?;
     let place = remote(&args.place)?;
+    let client = client(&args.endpoint)?;
     require_bucket(&client, &place.bucket).await?;
     let prefix = place.folder_prefix();
     let mut total = Sum::default();

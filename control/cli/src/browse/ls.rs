@@ -48,9 +48,9 @@ enum Entry<'a> {
 
 /// Runs the command.
 pub async fn run(args: LsArgs) -> Result<(), Failure> {
+    let place = args.place.as_deref().map(remote).transpose()?;
     let client = client(&args.endpoint)?;
-    let Some(place) = &args.place else { return buckets(&client, &args).await };
-    let place = remote(place)?;
+    let Some(place) = place else { return buckets(&client, &args).await };
     require_bucket(&client, &place.bucket).await?;
     let shown =
         if args.recursive { tree(&client, &place, &args).await? } else { level(&client, &place, &args).await? };

@@ -48,15 +48,15 @@ const TRANSPORT: [&str; 7] =
 
 /// Runs the command.
 pub async fn run(args: StatArgs) -> Result<(), Failure> {
+    let places = args.places.iter().map(|text| remote(text)).collect::<Result<Vec<_>, _>>()?;
     let client = client(&args.endpoint)?;
     let (mut failed, total) = (0, args.places.len() as u64);
-    for text in &args.places {
-        let place = remote(text)?;
+    for place in &places {
         if place.key.is_empty() {
             return Err(Failure::usage(format!("{place} is a bucket"), "`shingle du` adds up what is in it"));
         }
         require_bucket(&client, &place.bucket).await?;
-        let head = match client.head(&place).await {
+        let head = match client.head(place).await {
             Ok(head) => head,
             Err(error) if error.is_absent() && total == 1 => {
                 return Err(Failure::failed(format!("there is no object {place}"), "look around with `shingle ls`"));

@@ -67,6 +67,10 @@ pub struct UpSection {
     #[arg(long, value_name = "PORT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host_port: Option<u16>,
+    /// Start without hosts whose disks are damaged or gone; what they hold is read from the other copies
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub degraded: Option<bool>,
     /// File that is created when the cell serves, and removed when it stops
     #[arg(long, value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -91,6 +95,7 @@ impl Section for UpSection {
             s3_port: Some(7000),
             control_port: Some(7001),
             host_port: Some(7101),
+            degraded: Some(false),
             ready_file: Some("/run/shingle.ready".into()),
             no_tui: Some(false),
         }

@@ -93,6 +93,13 @@ impl CpArgs {
         if self.json && target == Place::Stream {
             return Err(Failure::usage("--json and a copy to standard output would mix", "leave one of them out"));
         }
+        let in_cell = |place: &Place| matches!(place, Place::Remote(_));
+        if let Some(source) = places.iter().find(|source| !in_cell(source) && !in_cell(&target)) {
+            return Err(Failure::usage(
+                format!("neither {source} nor {target} is in the cell"),
+                "one of them must be like sh://BUCKET/KEY",
+            ));
+        }
         Ok((places, target))
     }
 }

@@ -81,12 +81,8 @@ impl Plan {
                 (Place::Remote(source), Place::Remote(target)) => {
                     plan.copy(client, source, target, several, shape).await?;
                 }
-                (Place::Local(_) | Place::Stream, Place::Local(_) | Place::Stream) => {
-                    return Err(Failure::usage(
-                        format!("neither {source} nor {target} is in the cell"),
-                        "one of them must be like sh://BUCKET/KEY",
-                    ));
-                }
+                // Refused where the command line is read.
+                (Place::Local(_) | Place::Stream, Place::Local(_) | Place::Stream) => {}
             }
         }
         Ok(plan)

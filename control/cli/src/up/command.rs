@@ -108,7 +108,8 @@ async fn serve(
     let peers = peers();
     let control = SocketAddr::from(([127, 0, 0, 1], cell.ports.control));
     let client = Client::new(Endpoint::from_dir(directory.root())?, Retry::NEVER);
-    health::wait_until_healthy(supervisor, &peers, control, &client, events).await?;
+    let degraded = wish.degraded.unwrap_or(false);
+    health::wait_until_healthy(supervisor, &peers, control, &client, degraded, events).await?;
     if let Some(path) = &wish.ready_file {
         let ready = serde_json::json!({
             "dir": directory.root(),

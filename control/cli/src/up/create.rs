@@ -34,7 +34,8 @@ pub fn prepare(directory: &Directory, wish: &UpSection, say: &dyn Fn(&str)) -> R
         Ok(port)
     })?;
     prepare_key(&directory.key_file(), existing.is_some())?;
-    prepare_disks(directory, &shape, existing.as_ref().map(|cell| &cell.shape), say)?;
+    let degraded = wish.degraded.unwrap_or(false);
+    prepare_disks(directory, &shape, existing.as_ref().map(|cell| &cell.shape), degraded, say)?;
     let (access_key, secret_key) = match &existing {
         Some(cell) => (cell.access_key.clone(), cell.secret_key.clone()),
         None => (random_text(16), random_text(40)),
@@ -82,17 +83,25 @@ fn prepare_key(path: &Path, must_exist: bool) -> Result<(), Failure> {
     }
 }
 
-fn prepare_disks(directory: &Directory, shape: &Shape, had: Option<&Shape>, say: &dyn Fn(&str)) -> Result<(), Failure> {
+fn prepare_disks(
+    directory: &Directory,
+    shape: &Shape,
+    had: Option<&Shape>,
+    degraded: bool,
+    say: &dyn Fn(&str),
+) -> Result<(), Failure> {
     let geometry = Geometry::smr_with_zones(shape.disk_size.0, shape.zone_size.0);
     let mut made = 0;
     for host in 1..=shape.hosts {
         for disk in 1..=shape.disks {
             let path = directory.disk(host, disk);
             if had.is_some_and(|had| host <= had.hosts && disk <= had.disks) {
-                if !path.exists() {
+                if !path.exists() && degraded {
+                    say(&format!("the disk {} is gone", path.display()));
+                } else if !path.exists() {
                     return Err(Failure::unfit(
                         format!("the disk {} is gone", path.display()),
-                        "put it back; an empty one in its place would hide that its copies are lost",
+                        "put it back, or start without its host: --degraded",
                     ));
                 }
                 continue;
@@ -182,6 +191,9 @@ mod tests {
         std::fs::remove_file(directory.disk(2, 1)).unwrap();
         let failure = prepare(&directory, &small(), &|_| ()).err().unwrap();
         assert!(failure.to_string().contains("host-2/disk-1.img is gone"), "{failure}");
+        let wish = UpSection { degraded: Some(true), ..UpSection::default() };
+        prepare(&directory, &wish, &|_| ()).unwrap();
+        assert!(!directory.disk(2, 1).exists());
         std::fs::remove_file(directory.key_file()).unwrap();
         let failure = prepare(&directory, &small(), &|_| ()).err().unwrap();
         assert!(failure.to_string().contains("key file"), "{failure}");

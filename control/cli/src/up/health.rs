@@ -17,24 +17,33 @@ const SAY_EVERY: Duration = Duration::from_secs(10);
 /// A cell that does not serve by then will not.
 const START_LIMIT: Duration = Duration::from_secs(300);
 
-/// Waits until the cell serves.
+/// Waits until the cell serves. `degraded`: hosts that cannot start are done without.
 pub async fn wait_until_healthy(
     supervisor: &Supervisor,
     peers: &Peers,
     control: SocketAddr,
     client: &Client,
+    degraded: bool,
     events: &Events,
 ) -> Result<(), Failure> {
     let start = Instant::now();
     let mut said = start;
     loop {
-        let Some(missing) = missing(supervisor, peers, control, client).await else { return Ok(()) };
-        if let Some(child) = supervisor.hopeless() {
+        let hopeless = supervisor.hopeless();
+        if let Some(child) = hopeless.iter().find(|child| !(degraded && child.is_host())) {
+            let advice = if child.is_host() { "mend it, or start without this host: --degraded" } else { "mend it" };
             return Err(Failure::failed(
-                format!("{child} ends again and again"),
-                format!("its log says why: DIR/log/{child}.log"),
+                format!("{} ends again and again: {}", child.name, child.last_words),
+                format!("{advice}; the whole story is in DIR/log/{}.log", child.name),
             ));
         }
+        let without: Vec<_> = hopeless.iter().map(|child| child.name.as_str()).collect();
+        let Some(missing) = missing(supervisor, peers, control, client, &without).await else {
+            if !without.is_empty() {
+                events.say(&format!("serving without {}", without.join(", ")));
+            }
+            return Ok(());
+        };
         if start.elapsed() > START_LIMIT {
             return Err(Failure::failed(format!("the cell does not serve: {missing}"), "see the logs in DIR/log"));
         }
@@ -47,14 +56,22 @@ pub async fn wait_until_healthy(
 }
 
 /// What is not there yet; `None` when everything is.
-async fn missing(supervisor: &Supervisor, peers: &Peers, control: SocketAddr, client: &Client) -> Option<String> {
-    let silent = supervisor.missing();
+async fn missing(
+    supervisor: &Supervisor,
+    peers: &Peers,
+    control: SocketAddr,
+    client: &Client,
+    without: &[&str],
+) -> Option<String> {
+    let mut silent = supervisor.missing();
+    silent.retain(|name| !without.contains(&name.as_str()));
     if !silent.is_empty() {
         return Some(format!("{} not ready", silent.join(", ")));
     }
     match cell_status(peers, control).await {
         Err(failure) => return Some(failure.to_string()),
-        Ok(status) if !status.ready => {
+        // Ready means that any one more host may fail, which a cell that lacks one cannot promise.
+        Ok(status) if !status.ready && without.is_empty() => {
             return Some("the control plane has not opened volumes for every host yet".into());
         }
         Ok(_) => {}

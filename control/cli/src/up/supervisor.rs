@@ -51,6 +51,14 @@ pub struct ChildView {
     pub state: State,
     pub restarts: u32,
     deaths_in_a_row: u32,
+    /// The last line of its log when it last died.
+    pub last_words: String,
+}
+
+impl ChildView {
+    pub fn is_host(&self) -> bool {
+        self.name.starts_with("host-")
+    }
 }
 
 /// All children of the cell.
@@ -80,6 +88,7 @@ impl Supervisor {
             state: State::Starting,
             restarts: 0,
             deaths_in_a_row: 0,
+            last_words: String::new(),
         });
         let views = Rc::new(RefCell::new(views.collect()));
         let (phase, watched) = watch::channel(Phase::Run);
@@ -110,10 +119,10 @@ impl Supervisor {
         views.iter().filter(|view| view.state != State::Serving).map(|view| view.name.clone()).collect()
     }
 
-    /// A child that dies again and again, if there is one.
-    pub fn hopeless(&self) -> Option<String> {
+    /// The children that die again and again.
+    pub fn hopeless(&self) -> Vec<ChildView> {
         let views = self.views.borrow();
-        views.iter().find(|view| view.deaths_in_a_row >= START_DEATHS_MAX).map(|view| view.name.clone())
+        views.iter().filter(|view| view.deaths_in_a_row >= START_DEATHS_MAX).cloned().collect()
     }
 
     /// Stops everything: the gateway first, then the rest; who does not end by itself is killed.
@@ -157,6 +166,8 @@ impl Keeper {
             let again = crate::units::duration(rest);
             match ended {
                 Ok((status, lines)) => {
+                    let last_words = lines.last().cloned().unwrap_or_else(|| describe(status));
+                    self.set(State::Resting, |view| view.last_words = last_words);
                     let lines: String = lines.iter().map(|line| format!("\n  {line}")).collect();
                     self.events.say(&format!("{name} ended: {}; starting again in {again}{lines}", describe(status)));
                 }
