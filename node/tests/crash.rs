@@ -139,7 +139,7 @@ async fn cut_and_recover(world: &World, cut_at: u64, seed: u64, interleave: bool
 #[test]
 fn nothing_acknowledged_is_lost_whenever_power_is() {
     rig::run(async |world| {
-        for seed in 0..24 {
+        for seed in 0..16 {
             let mut cuts = 0;
             while cut_and_recover(&world, cuts, seed, seed % 2 == 1).await {
                 cuts += 1;

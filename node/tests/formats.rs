@@ -52,7 +52,7 @@ fn assert_described(section: &str, fields: &[(&str, usize, usize)], total: usize
 }
 
 #[test]
-fn description_and_structures_agree() {
+fn label_is_described_as_it_is() {
     let label = fields!(LabelSector {
         magic: 8,
         version: 2,
@@ -77,6 +77,10 @@ fn description_and_structures_agree() {
         crc: 4,
     });
     assert_described("Disk label", &label, SECTOR_BYTES, &LABEL_MAGIC);
+}
+
+#[test]
+fn extent_header_is_described_as_it_is() {
     let header = fields!(ExtentSector {
         magic: 8,
         version: 2,
@@ -92,6 +96,10 @@ fn description_and_structures_agree() {
         crc: 4,
     });
     assert_described("Extent header", &header, SECTOR_BYTES, &EXTENT_MAGIC);
+}
+
+#[test]
+fn record_is_described_as_it_is() {
     let record = fields!(RecordHeader {
         magic: 8,
         version: 2,
@@ -114,6 +122,10 @@ fn description_and_structures_agree() {
         header_crc: 4,
     });
     assert_described("Record", &record, RECORD_HEADER_BYTES, &RECORD_MAGIC);
+}
+
+#[test]
+fn numbers_in_the_description_are_the_constants() {
     for (what, number) in [
         ("Format version ", u64::from(FORMAT_VERSION)),
         ("plain_bytes | the block's length, at most ", u64::from(BLOCK_BYTES_MAX)),

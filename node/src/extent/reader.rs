@@ -87,7 +87,7 @@ impl<'a> ZoneScan<'a> {
             return Ok(None);
         }
         if !self.holds(offset_bytes) {
-            let bytes = u64::from(SCAN_WINDOW_BYTES).min(self.limit_bytes - offset_bytes) as usize;
+            let bytes = self.window_bytes(offset_bytes).min(self.limit_bytes - offset_bytes) as usize;
             let mut outcome = read(self.device, self.zone, offset_bytes, bytes).await.map(|buffer| (bytes, buffer));
             if matches!(outcome, Err(DeviceError::Unreadable { .. })) && bytes > UNIT as usize {
                 // Some unit of the window is bad, maybe not this one.
@@ -123,6 +123,16 @@ impl<'a> ZoneScan<'a> {
             Ok(buffer) => Ok(buffer.get(..bytes).is_some_and(|whole| record.payload_is_whole(whole))),
             Err(DeviceError::Unreadable { .. }) => Ok(false),
             Err(failure) => Err(failure),
+        }
+    }
+
+    /// Twice the last window right behind it, a small one elsewhere: headers of large records lie far apart.
+    fn window_bytes(&self, offset_bytes: u64) -> u64 {
+        match &self.window {
+            Some((start, bytes, _)) if *start + *bytes as u64 == offset_bytes => {
+                (2 * *bytes as u64).min(u64::from(SCAN_WINDOW_BYTES))
+            }
+            _ => 2 * UNIT,
         }
     }
 

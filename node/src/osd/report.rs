@@ -4,12 +4,16 @@ use std::net::SocketAddr;
 
 use shingle_proto::message::{ExtentReport, OsdReport};
 
+use super::extent::State;
 use super::store::Osd;
 
 impl Osd {
     /// The OSD's state, counters and every extent. `address` is where its shard listens.
     pub fn report(&self, address: SocketAddr) -> OsdReport {
-        let extents: Vec<ExtentReport> = self.extents.borrow().values().map(|extent| extent.report()).collect();
+        let extents = self.extents.borrow();
+        // One that is being created is nobody's yet.
+        let created = extents.values().filter(|extent| extent.state.get() != State::Creating);
+        let extents: Vec<ExtentReport> = created.map(|extent| extent.report()).collect();
         let now = self.world.clock.now();
         let metrics = &self.metrics;
         let (append_p50_us, append_p99_us) = metrics.append_latencies.p50_p99_us(now);
