@@ -5,6 +5,7 @@
 //! FORMAT.md beside this file's modules.
 
 mod core;
+mod crc;
 mod create;
 mod format;
 mod open;
@@ -91,7 +92,7 @@ impl ZonedDevice for FileDevice {
         let at = core.layout.zone_offset(zone.0, offset);
         let write = core.ring.write_at(&core.file, at, buffer, bytes);
         // The disk works meanwhile.
-        let crc = write.inspect(format::crc32c);
+        let crc = write.inspect(crc::crc32c);
         self.core.run(async move {
             let (outcome, buffer) = write.await;
             let outcome = match (outcome, crc) {
@@ -193,7 +194,10 @@ impl Drop for FileDevice {
     fn drop(&mut self) {
         // Commands that nobody waits for any more still hold the file, and with it the lock.
         while self.core.tasks.get() > 0 || Rc::strong_count(&self.core.file) > 1 {
-            self.core.ring.wait();
+            if self.core.ring.wait() == 0 && self.core.ring.pending() == 0 {
+                tracing::error!(disk = self.identity.serial, "commands of a dropped device never end; it stays locked");
+                return;
+            }
         }
     }
 }

@@ -3,10 +3,10 @@
 //! Invariants: everything is little-endian and of fixed size; nothing is believed before its CRC32C matched; decoding
 //! arbitrary bytes gives a value or an error, never a panic.
 
-use crc_fast::CrcAlgorithm;
 use zerocopy::byteorder::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use super::crc::crc32c;
 use crate::geometry::Geometry;
 
 /// First bytes of an emulated drive.
@@ -327,16 +327,6 @@ fn decode_entry(raw: &RawEntry, zone: u32, geometry: &Geometry) -> Option<Entry>
 
 fn sector_crc(sector: &[u8]) -> u32 {
     crc32c(sector.get(4..).unwrap_or_default())
-}
-
-/// CRC32C (Castagnoli).
-pub(super) fn crc32c(bytes: &[u8]) -> u32 {
-    crc_fast::checksum(CrcAlgorithm::Crc32Iscsi, bytes) as u32
-}
-
-/// The CRC32C of two runs of bytes, of which the second has `second_bytes`, from theirs.
-pub(super) fn crc32c_joined(first: u32, second: u32, second_bytes: u64) -> u32 {
-    crc_fast::checksum_combine(CrcAlgorithm::Crc32Iscsi, first.into(), second.into(), second_bytes) as u32
 }
 
 #[cfg(test)]

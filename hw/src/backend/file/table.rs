@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::crc::crc32c_joined;
 use super::format::{self, Entry, Kept, Layout, PAGE_BYTES, PAGE_ZONES, Stamp};
 use crate::buffer::Buffer;
 use crate::geometry::Geometry;
@@ -60,8 +61,8 @@ impl Table {
 
     /// Bytes were appended to a zone; `crc` is theirs.
     pub(super) fn appended(&mut self, zone: ZoneId, crc: u32, bytes: u64) {
-        let tail = self.tails.entry(zone).or_insert(format::crc32c(&[]));
-        *tail = format::crc32c_joined(*tail, crc, bytes);
+        let joined = self.tails.get(&zone).map_or(crc, |tail| crc32c_joined(*tail, crc, bytes));
+        self.tails.insert(zone, joined);
         self.changed(zone);
     }
 
