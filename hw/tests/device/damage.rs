@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use shingle_hw::backend::file::{CreateError, OpenError, create};
 use shingle_hw::device::ZonedDevice;
+use shingle_hw::error::DeviceError;
 use shingle_hw::geometry::Geometry;
 use shingle_hw::zone::ZoneCondition;
 
@@ -206,4 +207,33 @@ fn a_large_drive_costs_little_space() {
     let device = open_file(&path, &new_ring()).expect("opens");
     assert_eq!(device.identity().serial, "large");
     assert_eq!(device.geometry(), &Geometry::smr(1 << 40));
+}
+
+#[test]
+fn a_file_that_takes_no_more_writes_ends_the_device_but_not_its_reads() {
+    use rustix::fs::{MemfdFlags, SealFlags};
+    let whole = Rig::file(&geometries()[0]);
+    let image = std::fs::read(whole.path()).expect("reads");
+    let memory = rustix::fs::memfd_create("disk", MemfdFlags::ALLOW_SEALING | MemfdFlags::CLOEXEC).expect("a file");
+    let memory = std::fs::File::from(memory);
+    memory.write_all_at(&image, 0).expect("writes");
+    let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&memory));
+    let ring = new_ring();
+    let rig = Rig::with(Rc::new(open_file(Path::new(&path), &ring).expect("opens")), ring);
+    let data = pattern(6, 8192);
+    rig.append(1, &data).expect("appends");
+    rig.flush().expect("flushes");
+    rig.append(1, &data).expect("appends");
+    rustix::fs::fcntl_add_seals(&memory, SealFlags::WRITE).expect("seals");
+    let refused = |error: DeviceError| matches!(error, DeviceError::Failed { errno, .. } if errno == libc::EPERM);
+    assert!(refused(rig.append(1, &data).expect_err("no more writes")));
+    assert_eq!(rig.zone(1).write_pointer_bytes, 16384, "a failed append moves no pointer");
+    assert!(refused(rig.flush().expect_err("the table cannot be written")));
+    for _ in 0..2 {
+        assert!(refused(rig.flush().expect_err("for good")));
+        assert!(refused(rig.append(2, &data).expect_err("for good")));
+        assert!(refused(rig.write(0, 0, &data).expect_err("for good")));
+        assert!(refused(rig.reset(1).expect_err("for good")));
+    }
+    assert_eq!(rig.read(1, 0, 8192).expect("reads"), data);
 }
