@@ -3,6 +3,7 @@
 //! wrong is remembered, since the library only tells that something did.
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -22,21 +23,37 @@ use super::rechunk::{MalformedChunks, Rechunker};
 
 type StreamError = Box<dyn std::error::Error + Send + Sync + 'static>;
 
-/// Why a body ended early, in S3's words, for the answer.
+/// What became of a body, for the answer.
 #[derive(Clone, Default)]
-pub struct Fault(Arc<Mutex<Option<S3Error>>>);
+pub struct Fate(Arc<Known>);
 
-impl Fault {
-    pub fn take(&self) -> Option<S3Error> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+#[derive(Default)]
+struct Known {
+    fault: Mutex<Option<S3Error>>,
+    whole: AtomicBool,
+}
+
+impl Fate {
+    /// Why the body ended early, in S3's words.
+    pub fn take_fault(&self) -> Option<S3Error> {
+        self.0.fault.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    fn set(&self, error: S3Error) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+    /// Whether all of it was read from the connection, which only then can carry another request.
+    pub fn is_whole(&self) -> bool {
+        self.0.whole.load(Ordering::Relaxed)
+    }
+
+    fn set_fault(&self, error: S3Error) {
+        *self.0.fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+    }
+
+    fn set_whole(&self) {
+        self.0.whole.store(true, Ordering::Relaxed);
     }
 }
 
-/// What the stream's reader is told; the reason is in the [`Fault`].
+/// What the stream's reader is told; the reason is in the [`Fate`].
 #[derive(Debug, thiserror::Error)]
 #[error("the request's body was refused")]
 struct BodyRefused;
@@ -53,14 +70,17 @@ pub struct IncomingBody {
     rechunker: Option<Rechunker>,
     inspection: Option<Inspection>,
     stalled: Pin<Box<Sleep>>,
-    fault: Fault,
+    fate: Fate,
     ended: bool,
 }
 
 impl IncomingBody {
     /// `verifier` is for bodies that the library reads whole; the others are verified on their way into the core.
-    pub fn new(body: Incoming, headers: &HeaderMap, verifier: Option<BodyVerifier>) -> (Self, Fault) {
-        let fault = Fault::default();
+    pub fn new(body: Incoming, headers: &HeaderMap, verifier: Option<BodyVerifier>) -> (Self, Fate) {
+        let fate = Fate::default();
+        if body.is_end_stream() {
+            fate.set_whole();
+        }
         let mode = headers.get("x-amz-content-sha256").map_or(&b""[..], |value| value.as_bytes());
         let rechunker =
             mode.starts_with(b"STREAMING-").then(|| Rechunker::new(!mode.starts_with(b"STREAMING-UNSIGNED-")));
@@ -69,15 +89,15 @@ impl IncomingBody {
             rechunker,
             inspection: verifier.map(|verifier| Inspection { verifier, left_bytes: S3_XML_BYTES_MAX }),
             stalled: Box::pin(tokio::time::sleep(stall_timeout())),
-            fault: fault.clone(),
+            fate: fate.clone(),
             ended: false,
         };
-        (this, fault)
+        (this, fate)
     }
 
     fn fail(&mut self, error: S3Error) -> Poll<Option<Result<Bytes, StreamError>>> {
         self.ended = true;
-        self.fault.set(error);
+        self.fate.set_fault(error);
         Poll::Ready(Some(Err(Box::new(BodyRefused))))
     }
 
@@ -104,8 +124,14 @@ impl IncomingBody {
     fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, S3Error>> {
         loop {
             match Pin::new(&mut self.body).poll_frame(context) {
-                Poll::Ready(None) => return Poll::Ready(Ok(None)),
+                Poll::Ready(None) => {
+                    self.fate.set_whole();
+                    return Poll::Ready(Ok(None));
+                }
                 Poll::Ready(Some(Ok(frame))) => {
+                    if self.body.is_end_stream() {
+                        self.fate.set_whole();
+                    }
                     self.stalled.as_mut().reset(Instant::now() + stall_timeout());
                     // HTTP's own trailers carry nothing in S3.
                     let Ok(data) = frame.into_data() else { continue };

@@ -5,7 +5,9 @@
 use std::sync::Arc;
 
 use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, SERVER};
+use hyper::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, SERVER,
+};
 use hyper::{Method, Request, Response, StatusCode};
 use s3s::service::S3Service;
 use s3s::stream::DynByteStream;
@@ -14,7 +16,7 @@ use shingle_proto::limits::{S3_PRESIGNED_SECONDS_MAX, S3_PUT_BYTES_MAX};
 
 use super::checksum::BodyVerifier;
 use super::errors::{RequestId, RequestIds, bad_request, refuse, unsupported};
-use super::incoming::{Fault, IncomingBody};
+use super::incoming::{Fate, IncomingBody};
 
 /// Shared by all connections of a server.
 pub struct Intake {
@@ -33,8 +35,8 @@ impl Intake {
         let id = self.ids.next();
         let head = request.method() == Method::HEAD;
         let mut response = match admit(request, &id) {
-            Ok((request, fault)) => self.serve(request, &fault).await?,
-            Err(error) => answer(error)?,
+            Ok((request, fate)) => self.serve(request, &fate, &id).await?,
+            Err(error) => closing(answer(error)?),
         };
         if head && response.headers().contains_key(CONTENT_RANGE) && response.status().is_success() {
             // The library gives 206 to GetObject only.
@@ -47,30 +49,43 @@ impl Intake {
         Ok(response)
     }
 
-    async fn serve(&self, request: Request<Body>, fault: &Fault) -> Result<Response<Body>, HttpError> {
-        let response = self.service.call(request).await?;
-        match fault.take() {
-            // The library only knows that the body ended badly; intake knows why.
-            Some(error) if !response.status().is_success() => answer(error),
-            _ => Ok(response),
+    async fn serve(&self, request: Request<Body>, fate: &Fate, id: &RequestId) -> Result<Response<Body>, HttpError> {
+        let response = self.service.call(request).await.inspect_err(|error| {
+            tracing::error!(request = &*id.0, ?error, "a request was left without an answer");
+        })?;
+        if response.status().is_success() {
+            return Ok(response);
         }
+        let response = match fate.take_fault() {
+            // The library only knows that the body ended badly; intake knows why.
+            Some(error) => answer(error)?,
+            None => response,
+        };
+        Ok(if fate.is_whole() { response } else { closing(response) })
     }
+}
+
+/// Tells the client that the connection ends: it does when a body stays unread, and a client that does not know loses
+/// its next request on it.
+fn closing(mut response: Response<Body>) -> Response<Body> {
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 fn answer(error: S3Error) -> Result<Response<Body>, HttpError> {
     error.to_http_response().map_err(|error| HttpError::new(Box::new(error)))
 }
 
-fn admit(request: Request<Incoming>, id: &RequestId) -> S3Result<(Request<Body>, Fault)> {
+fn admit(request: Request<Incoming>, id: &RequestId) -> S3Result<(Request<Body>, Fate)> {
     let (mut parts, body) = request.into_parts();
     refuse_forms(&parts.method, &parts.headers)?;
     refuse_old_signatures(parts.uri.query(), &parts.headers)?;
     refuse_long_bodies(&parts.headers)?;
     let verifier = body_verifier(&parts.method, parts.uri.path(), &parts.headers)?;
-    let (body, fault) = IncomingBody::new(body, &parts.headers, verifier);
+    let (body, fate) = IncomingBody::new(body, &parts.headers, verifier);
     parts.extensions.insert(id.clone());
     let stream: DynByteStream = Box::pin(body);
-    Ok((Request::from_parts(parts, Body::from(stream)), fault))
+    Ok((Request::from_parts(parts, Body::from(stream)), fate))
 }
 
 fn refuse_forms(method: &Method, headers: &HeaderMap) -> S3Result<()> {

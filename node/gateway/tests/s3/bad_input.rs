@@ -200,3 +200,30 @@ async fn a_read_that_fails_in_the_middle_is_never_a_short_success() {
     assert!(client.try_send(request).await.is_err());
     client.request("GET", "/").send().await.expect(200, "");
 }
+
+#[tokio::test]
+async fn a_refusal_says_whether_its_connection_ends() {
+    let client = Client::start().await;
+    let put = |key: &str, bytes: usize| client.request("PUT", key).body(Bytes::from(vec![1; bytes]));
+    for (request, status) in [
+        (put("/absent/k", 100), 404),
+        (put("/buc/k", 100).header("content-md5", "not base64"), 400),
+        (put("/buc/k", 4 << 20).header("content-md5", "1B2M2Y8AsgTpgAmY7PhCfg=="), 400),
+        (put("/buc/k", 4 << 20).header("x-amz-acl", "public-read"), 400),
+        (put("/buc/fault/slow-down", 8 << 20), 503),
+        (client.request("GET", "/buc/absent"), 404),
+        (client.request("HEAD", "/absent"), 404),
+    ] {
+        let mut connection = client.connect().await.unwrap();
+        let answer = connection.try_send(request.build()).await.unwrap();
+        assert_eq!(answer.status, status);
+        if answer.header("connection") == "close" {
+            continue;
+        }
+        let next = connection.try_send(client.request("GET", "/").build()).await;
+        assert!(next.is_ok_and(|answer| answer.status == 200), "a connection that was not announced to end");
+    }
+    // An idle connection stays: nothing was left unread.
+    let kept = client.request("GET", "/buc/absent").send().await;
+    assert_eq!((kept.status.as_u16(), kept.header("connection")), (404, ""));
+}

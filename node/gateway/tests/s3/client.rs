@@ -8,6 +8,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::hmac;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http1::SendRequest;
 use hyper::{HeaderMap, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use shingle_gateway::s3::{S3Options, S3Server};
@@ -28,6 +29,11 @@ pub struct Client {
     pub secret_key: String,
     /// Added to the time that requests are signed with.
     pub clock_offset_s: i64,
+}
+
+/// One connection to the server.
+pub struct Connection {
+    sender: SendRequest<Full<Bytes>>,
 }
 
 pub struct Answer {
@@ -112,12 +118,15 @@ impl Client {
     }
 
     pub async fn try_send(&self, request: Request<Full<Bytes>>) -> Result<Answer, hyper::Error> {
+        self.connect().await?.try_send(request).await
+    }
+
+    /// A connection for several requests.
+    pub async fn connect(&self) -> Result<Connection, hyper::Error> {
         let stream = TcpStream::connect(self.address).await.unwrap();
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
-        let (parts, body) = sender.send_request(request).await?.into_parts();
-        let body = body.collect().await?.to_bytes();
-        Ok(Answer { status: parts.status, headers: parts.headers, body })
+        Ok(Connection { sender })
     }
 
     fn date(&self) -> String {
@@ -143,6 +152,15 @@ impl Client {
         let key = mac(format!("AWS4{}", self.secret_key).as_bytes(), &date[..8]);
         let key = mac(&mac(&mac(&key, REGION), "s3"), "aws4_request");
         hex(&mac(&key, text))
+    }
+}
+
+impl Connection {
+    /// Sends a request on this connection.
+    pub async fn try_send(&mut self, request: Request<Full<Bytes>>) -> Result<Answer, hyper::Error> {
+        let (parts, body) = self.sender.send_request(request).await?.into_parts();
+        let body = body.collect().await?.to_bytes();
+        Ok(Answer { status: parts.status, headers: parts.headers, body })
     }
 }
 
