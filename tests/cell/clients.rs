@@ -43,3 +43,11 @@ fn boto3_rclone_and_s5cmd_work_unchanged() {
         check(&cell, shell);
     }
 }
+
+#[test]
+fn an_upload_of_ten_thousand_parts_completes() {
+    let cell = Cell::start(&["--disk-size", "4GiB", "--zone-size", "64MiB"]);
+    let mut boto3 = cell.command(clients().join("python"));
+    boto3.arg(script("s3_ten_thousand_parts.py"));
+    check(&cell, boto3);
+}

@@ -97,6 +97,44 @@ fn known_plain_text_and_keys_are_on_no_disk_and_in_no_table() {
     }
 }
 
+#[test]
+fn a_large_object_streams_through_a_small_gateway() {
+    use rand::{RngCore, SeedableRng, rngs::StdRng};
+    const PIECE: usize = 32 << 20;
+    const PIECES: usize = 48;
+    const RESIDENT_KIB_MAX: u64 = 512 << 10;
+    let cell = Cell::start(&["--disk-size", "4GiB", "--zone-size", "64MiB"]);
+    // The same noise again and again: the gateway hashes all of it, the disks hold it once.
+    let mut noise = vec![0; PIECE];
+    StdRng::seed_from_u64(9).fill_bytes(&mut noise);
+    let mut copy = cell.command(crate::harness::program());
+    copy.args(["cp", "-", "sh://large/object"]).stdin(std::process::Stdio::piped());
+    let mut copy = copy.spawn().expect("shingle runs");
+    let mut input = copy.stdin.take().expect("a pipe");
+    for _ in 0..PIECES {
+        std::io::Write::write_all(&mut input, &noise).expect("the copy reads");
+    }
+    drop(input);
+    assert!(copy.wait().expect("the copy ends").success(), "{}", cell.log());
+
+    let mut cat = cell.command(crate::harness::program());
+    cat.args(["cat", "sh://large/object"]).stdout(std::process::Stdio::piped());
+    let mut cat = cat.spawn().expect("shingle runs");
+    let mut output = cat.stdout.take().expect("a pipe");
+    let mut piece = vec![0; PIECE];
+    for number in 0..PIECES {
+        output.read_exact(&mut piece).unwrap_or_else(|error| panic!("piece {number}: {error}"));
+        assert!(piece == noise, "piece {number} is as it was");
+    }
+    assert_eq!(output.read(&mut piece).expect("the end"), 0, "no byte more");
+    assert!(cat.wait().expect("cat ends").success());
+
+    let status = fs::read_to_string(format!("/proc/{}/status", cell.pids()["gateway"])).expect("the gateway runs");
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+    let peak: u64 = peak.trim().trim_end_matches(" kB").parse().expect("a number");
+    assert!(peak < RESIDENT_KIB_MAX, "the gateway's peak was {peak} KiB");
+}
+
 /// Whether a file holds a byte string; reads in pieces that overlap.
 fn contains(path: &Path, needle: &[u8]) -> bool {
     let mut file = fs::File::open(path).expect("a readable file");
