@@ -25,7 +25,7 @@ use super::outbox::{Outbox, Outgoing};
 use super::{CallMeta, ProtocolError, Reply, RpcError};
 use crate::World;
 use crate::clock::Monotonic;
-use crate::gate::Gate;
+use crate::gate::{Closed, Gate};
 
 /// A payload that the caller may keep.
 pub(super) struct Shared(pub(super) Rc<Vec<u8>>);
@@ -261,14 +261,15 @@ struct Ask<'a> {
 impl Ask<'_> {
     /// Waits for a place and for credit. A connection that ends meanwhile has not seen the request.
     async fn take(&mut self, credit: u64) -> Result<(), RpcError> {
-        let unsent = |_| RpcError::Connect(io::ErrorKind::ConnectionAborted);
+        let unsent = |_: Closed| RpcError::Connect(io::ErrorKind::ConnectionAborted);
         self.link.places.acquire(1).await.map_err(unsent)?;
         self.place = true;
         if credit > 0 {
             self.link.credit.acquire(credit).await.map_err(unsent)?; // who needs none waits behind nobody
             self.credit = credit;
         }
-        Ok(())
+        // What was granted in the same moment in which the connection ended is granted still: nobody would answer.
+        if self.link.is_over() { Err(unsent(Closed)) } else { Ok(()) }
     }
 }
 

@@ -8,7 +8,7 @@ use shingle_proto::message::{Done, ErrorCode, HelloReply, Request, Response, enc
 use shingle_seam::World;
 use shingle_seam::rpc::{ProtocolError, Reply, RpcError};
 
-use crate::echo::{ms, peers, seconds, status};
+use crate::echo::{append, ms, peers, seconds, status};
 use crate::raw::{Raw, frame};
 use crate::runtimes::on_both_runtimes;
 
@@ -96,6 +96,28 @@ async fn answers_that_are_wrong_are_typed_errors(world: World) {
     assert_eq!(ask(Vec::new()).await, Err(RpcError::Lost));
 }
 
+async fn credit_that_comes_back_with_the_end_leaves_nobody_waiting(world: World) {
+    let listener = world.net.listen("127.0.0.1:0".parse().unwrap()).unwrap();
+    let (address, peers, bytes) = (listener.local_address(), peers(&world), 1 << 20);
+    let deadline = seconds(10);
+    let ask = || peers.call(address, &deadline, append(bytes), Some(Rc::new(vec![7; bytes as usize])));
+    let service = async {
+        let mut raw = Raw::over(&world, listener.accept().await.unwrap());
+        assert_eq!(raw.frame().await.unwrap().0.kind, Kind::Hello);
+        raw.send(&hello_reply(1)).await;
+        let (request, _) = raw.frame().await.unwrap();
+        let (mut header, body) = answer(request.request_id);
+        header.credit_bytes = bytes;
+        // In one piece, so that the caller sees the second frame before the one who waits for credit runs.
+        raw.send(&[frame(&header, &body, &[]), vec![b'x'; 100]].concat()).await;
+    };
+    let started = world.clock.now();
+    let (first, second, ()) = futures_util::future::join3(ask(), ask(), service).await;
+    assert!(first.is_ok(), "{first:?}");
+    assert!(matches!(second, Err(RpcError::Connect(_))), "{second:?}");
+    assert!(world.clock.now() - started < Duration::from_secs(5));
+}
+
 async fn a_connection_that_only_takes_is_given_up_after_three_timeouts(world: World) {
     let listener = Rc::new(world.net.listen("127.0.0.1:0".parse().unwrap()).unwrap());
     let (address, peers) = (listener.local_address(), peers(&world));
@@ -126,5 +148,6 @@ async fn a_connection_that_only_takes_is_given_up_after_three_timeouts(world: Wo
 on_both_runtimes!(
     greetings_that_are_wrong_are_typed_errors,
     answers_that_are_wrong_are_typed_errors,
+    credit_that_comes_back_with_the_end_leaves_nobody_waiting,
     a_connection_that_only_takes_is_given_up_after_three_timeouts,
 );
