@@ -231,7 +231,7 @@ mod tests {
     fn the_parts_of_a_stream_hold_the_largest_object() {
         let total: u64 = (1..=S3_PARTS_MAX).map(stream_part_bytes).sum();
         assert!(total >= 5 << 40);
-        assert!((1..=S3_PARTS_MAX).all(|number| stream_part_bytes(number) % BLOCK_BYTES as u64 == 0));
+        assert!((1..=S3_PARTS_MAX).all(|number| stream_part_bytes(number).is_multiple_of(BLOCK_BYTES as u64)));
     }
 
     #[test]
