@@ -164,10 +164,18 @@ pub async fn draw_numbers(work: &Work) -> Result<(VolumeId, BucketId), TableErro
 }
 
 /// Writes the rows of a volume whose extents all exist. Doing it again changes nothing.
+///
+/// # Errors
+/// `Conflict` when another volume has the number: two draws that overlap may get one number when the result of a commit
+/// was unknown, because each would have left the same row. The second one must not take the first one's place.
 pub async fn insert_volume(work: &Work, id: VolumeId, volume: &Volume) -> Result<(), TableError> {
-    if work.get::<Volume>(&id).await?.is_none() {
-        work.insert(&id, volume);
-        work.insert(&volume.bucket, &Bucket { volume: id });
+    match work.get::<Volume>(&id).await? {
+        Some(there) if (there.bucket, &there.members) == (volume.bucket, &volume.members) => {}
+        Some(_) => return Err(TableError::refused(ErrorCode::Conflict, id.0, format!("volume {id} exists already"))),
+        None => {
+            work.insert(&id, volume);
+            work.insert(&volume.bucket, &Bucket { volume: id });
+        }
     }
     Ok(())
 }

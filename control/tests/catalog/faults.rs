@@ -4,9 +4,13 @@ use shingle_control::store::memory::Faults;
 use shingle_control::store::{Store, StoreError};
 use shingle_control::tables::block_index::Block;
 use shingle_control::tables::objects::{Object, ObjectKey};
+use shingle_control::tables::replication::{
+    Member, Volume, VolumeState, cell_id, draw_numbers, insert_volume, volume_of,
+};
 use shingle_control::tables::row::Row;
+use shingle_control::tables::work::Work;
 use shingle_control::verify::index_scan::{IndexFault, check_tables};
-use shingle_proto::ids::BlockHash;
+use shingle_proto::ids::{BlockHash, CellId, ExtentId, Generation, OsdId};
 use shingle_proto::message::*;
 
 use crate::cell::{BUCKET, Cell, KEY, blocks, expect_code, expect_done, hash, part_blocks};
@@ -53,6 +57,36 @@ fn conflicts_and_unknown_results_change_no_answer_and_no_count() {
         let again = cell.reopen();
         assert_eq!(again.catalog.counts(), counts);
     }
+}
+
+/// Two draws of volume numbers leave the same row, so after an unknown result one can be taken for the other.
+#[test]
+fn a_number_given_out_twice_makes_one_volume_only() {
+    let mut twice = 0;
+    for seed in 0..60 {
+        let cell = Cell::new(seed);
+        let tables = cell.catalog.tables();
+        cell.sim.run(tables.run(async |work: &Work| cell_id(work, CellId(7)).await)).unwrap();
+        cell.disk.inject(Faults { unknown_per_mille: 500, ..Faults::default() });
+        let draw = || tables.run(async |work: &Work| draw_numbers(work).await);
+        let (one, other) = cell.sim.run(async { futures_util::future::join(draw(), draw()).await });
+        cell.disk.inject(Faults::default());
+        let insert = |(id, bucket), osd| {
+            let members = vec![Member { osd: OsdId(osd), extent: ExtentId(u128::from(osd)) }];
+            let row = Volume { bucket, state: VolumeState::Open, generation: Generation(1), members };
+            let inserted = cell.sim.run(tables.run(async |work: &Work| insert_volume(work, id, &row).await));
+            (inserted, row)
+        };
+        let (Ok(one), Ok(other)) = (one, other) else { continue };
+        let (inserted, row) = insert(one, 1);
+        inserted.unwrap();
+        assert!(insert(one, 1).0.is_ok(), "again changes nothing");
+        let second = insert(other, 2).0;
+        assert_eq!(second.err().and_then(|error| error.code()), (one == other).then_some(ErrorCode::Conflict));
+        assert_eq!(cell.sim.run(volume_of(&tables.look(), one.1)).unwrap(), Some((one.0, row)));
+        twice += u32::from(one == other);
+    }
+    assert!(twice > 0, "the overlap happens");
 }
 
 #[test]
