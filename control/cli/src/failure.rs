@@ -95,9 +95,10 @@ impl Failure {
     pub fn report(&self) -> ExitCode {
         if !matches!(self, Self::OutputClosed) {
             let label = console::style("error:").red().bold().for_stderr();
-            eprintln!("{label} {self}");
+            crate::output::remark(format_args!("{label} {self}"));
             if !self.advice().is_empty() {
-                eprintln!("  {} {}", console::style("next:").cyan().for_stderr(), self.advice());
+                let next = console::style("next:").cyan().for_stderr();
+                crate::output::remark(format_args!("  {next} {}", self.advice()));
             }
         }
         ExitCode::from(self.exit_code())

@@ -19,7 +19,9 @@ pub fn start(flags: &LogFlags, default: &str) -> Result<(), Failure> {
             "write a level: error, warn, info, debug, trace",
         )
     })?;
-    let subscriber = tracing_subscriber::fmt().with_env_filter(parsed).with_writer(std::io::stderr);
+    // A line that cannot be written is lost: complaining about it to standard error, the same full disk, would panic.
+    let subscriber =
+        tracing_subscriber::fmt().with_env_filter(parsed).with_writer(std::io::stderr).log_internal_errors(false);
     let colours = output::errors_on_terminal() && console::colors_enabled_stderr();
     if flags.log_json {
         subscriber.json().init();

@@ -24,6 +24,12 @@ pub fn errors_on_terminal() -> bool {
     io::stderr().is_terminal()
 }
 
+/// Writes one line to standard error. Unlike `eprintln!` it does not end the program when nobody reads any more.
+pub fn remark(text: impl std::fmt::Display) {
+    // There is nowhere left to report that standard error is gone.
+    drop(writeln!(io::stderr().lock(), "{text}"));
+}
+
 /// Writes one line to standard output.
 pub fn line(text: impl std::fmt::Display) -> Result<(), Failure> {
     writeln!(io::stdout().lock(), "{text}").map_err(closed_or_io)

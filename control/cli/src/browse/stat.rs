@@ -9,6 +9,7 @@ use crate::browse::{client, remote, require_bucket};
 use crate::failure::Failure;
 use crate::s3::endpoint::EndpointFlags;
 use crate::transfer::etag;
+use crate::transfer::plan::absent;
 use crate::{output, units};
 
 pub const EXAMPLES: &str = "\
@@ -59,7 +60,7 @@ pub async fn run(args: StatArgs) -> Result<(), Failure> {
         let head = match client.head(place).await {
             Ok(head) => head,
             Err(error) if error.is_absent() && total == 1 => {
-                return Err(Failure::failed(format!("there is no object {place}"), "look around with `shingle ls`"));
+                return Err(absent(place));
             }
             Err(error) => {
                 eprintln!("{place}: {error}");

@@ -109,45 +109,61 @@ pub async fn run(args: CpArgs) -> Result<(), Failure> {
     let (sources, target) = args.parsed()?;
     let endpoint = Endpoint::find(&args.endpoint, &process_variables)?;
     let client = Client::new(endpoint, Retry { retries: args.endpoint.retries });
-    check_buckets(&client, &sources, &target, &args).await?;
+    let new_bucket = check_buckets(&client, &sources, &target, args.no_create).await?;
     let shape = Shape { recursive: args.recursive, follow_links: args.follow_links };
     let plan = Plan::make(&client, &sources, &target, shape).await?;
     if args.dry_run {
         return show(&plan);
     }
+    // Not before the sources have been looked at: a mistake there leaves nothing behind.
+    if let Some(bucket) = new_bucket {
+        create_bucket(&client, &bucket, &args).await?;
+    }
     let total = plan.jobs.iter().map(Job::bytes).sum::<Option<u64>>();
     let progress = Progress::new(args.voice(), total, plan.jobs.len() as u64);
+    for (what, why) in &plan.refused {
+        progress.refuse(what, why)?;
+    }
     for (what, why) in &plan.skipped {
         progress.skip(what, why)?;
     }
     Copies { args: &args, client: &client, progress, open: OpenUploads::default() }.run(plan.jobs).await
 }
 
-/// The first thing asked of the endpoint: whether it answers, knows us, and has the buckets.
-async fn check_buckets(client: &Client, sources: &[Place], target: &Place, args: &CpArgs) -> Result<(), Failure> {
+/// The first thing asked of the endpoint: whether it answers, knows us, and has the buckets. The target's, if it is to be
+/// created.
+async fn check_buckets(
+    client: &Client,
+    sources: &[Place],
+    target: &Place,
+    no_create: bool,
+) -> Result<Option<String>, Failure> {
     let remotes = sources.iter().chain([target]).filter_map(|place| match place {
         Place::Remote(remote) => Some(remote),
         _ => None,
     });
     let buckets: BTreeSet<&String> = remotes.map(|remote| &remote.bucket).collect();
+    let mut absent = None;
     for bucket in buckets {
-        let is_target = matches!(target, Place::Remote(remote) if remote.bucket == *bucket);
         let exists = client.bucket_exists(bucket).await;
-        match exists.map_err(|error| error.into_failure(&format!("bucket {bucket}")))? {
-            true => {}
-            false if is_target && args.dry_run && !args.no_create => {}
-            false if is_target && !args.no_create => {
-                let created = client.create_bucket(bucket).await;
-                created.map_err(|error| error.into_failure(&format!("cannot create bucket {bucket}")))?;
-                if !args.quiet && !args.json {
-                    eprintln!("created bucket {bucket}");
-                }
-            }
-            false => {
-                let advice = "list the buckets with `shingle ls`";
-                return Err(Failure::failed(format!("there is no bucket {bucket}"), advice));
-            }
+        if exists.map_err(|error| error.into_failure(&format!("bucket {bucket}")))? {
+            continue;
         }
+        let is = |place: &Place| matches!(place, Place::Remote(remote) if remote.bucket == *bucket);
+        if no_create || sources.iter().any(is) {
+            let advice = "list the buckets with `shingle ls`";
+            return Err(Failure::failed(format!("there is no bucket {bucket}"), advice));
+        }
+        absent = Some(bucket.clone());
+    }
+    Ok(absent)
+}
+
+async fn create_bucket(client: &Client, bucket: &str, args: &CpArgs) -> Result<(), Failure> {
+    let created = client.create_bucket(bucket).await;
+    created.map_err(|error| error.into_failure(&format!("cannot create bucket {bucket}")))?;
+    if !args.quiet && !args.json {
+        crate::output::remark(format_args!("created bucket {bucket}"));
     }
     Ok(())
 }
@@ -159,6 +175,9 @@ fn show(plan: &Plan) -> Result<(), Failure> {
     }
     for (what, why) in &plan.skipped {
         crate::output::line(format!("would skip {what}: {why}"))?;
+    }
+    for (what, why) in &plan.refused {
+        crate::output::line(format!("would fail on {what}: {why}"))?;
     }
     Ok(())
 }

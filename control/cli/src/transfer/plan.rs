@@ -1,6 +1,6 @@
 //! Turns the places on a command line into single copies, before anything moves.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 
@@ -43,8 +43,10 @@ impl Job {
 #[derive(Debug, Default)]
 pub struct Plan {
     pub jobs: Vec<Job>,
-    /// Path or key, and why it is not copied.
+    /// Path or key of what `cp` does not copy, and why.
     pub skipped: Vec<(String, String)>,
+    /// Path or key of what should be copied and cannot be, and why: the command fails, whatever else succeeds.
+    pub refused: Vec<(String, String)>,
 }
 
 /// The choices that shape a plan.
@@ -76,6 +78,7 @@ impl Plan {
                     plan.download(client, source, target, several, shape).await?;
                 }
                 (Place::Remote(source), Place::Stream) => {
+                    single(client, source).await?;
                     plan.jobs.push(Job::DownloadStream { source: source.clone() });
                 }
                 (Place::Remote(source), Place::Remote(target)) => {
@@ -85,7 +88,24 @@ impl Plan {
                 (Place::Local(_) | Place::Stream, Place::Local(_) | Place::Stream) => {}
             }
         }
+        plan.refuse_collisions()?;
         Ok(plan)
+    }
+
+    /// One source must not overwrite what another has just become.
+    fn refuse_collisions(&self) -> Result<(), Failure> {
+        let mut sources = HashMap::new();
+        for job in &self.jobs {
+            let (source, target) = job.ends();
+            if let Some(other) = sources.get(&target) {
+                return Err(Failure::usage(
+                    format!("{other} and {source} would both become {target}"),
+                    "nothing was copied; copy them one after the other, to different targets",
+                ));
+            }
+            sources.insert(target, source);
+        }
+        Ok(())
     }
 
     fn upload(&mut self, source: &Path, target: &Remote, several: bool, shape: Shape) -> Result<(), Failure> {
@@ -119,7 +139,7 @@ impl Plan {
                 Ok(entries) => entries,
                 Err(error) if folder == root => return Err(Failure::io(folder.display().to_string())(error)),
                 Err(error) => {
-                    self.skipped.push((folder.display().to_string(), error.to_string()));
+                    self.refuse(&folder, &error.to_string());
                     continue;
                 }
             };
@@ -127,13 +147,13 @@ impl Plan {
             for entry in entries {
                 let path = entry.path();
                 let Ok(name) = entry.file_name().into_string() else {
-                    self.skip(&path, "its name is not UTF-8");
+                    self.refuse(&path, "its name is not UTF-8");
                     continue;
                 };
                 let key = format!("{prefix}{name}");
                 let metadata = if shape.follow_links { std::fs::metadata(&path) } else { path.symlink_metadata() };
                 match metadata {
-                    Err(error) => self.skip(&path, &error.to_string()),
+                    Err(error) => self.refuse(&path, &error.to_string()),
                     // Following links into a tree that holds the link would never end: only links to files are followed.
                     Ok(metadata) if metadata.is_dir() && path.is_symlink() => self.skip(&path, "a link to a directory"),
                     Ok(metadata) if metadata.is_dir() => folders.push_back((path, format!("{key}/"))),
@@ -151,8 +171,12 @@ impl Plan {
         }
         match check_key(&target.key) {
             Ok(()) => self.jobs.push(Job::Upload { source: source.into(), target, bytes: metadata.len() }),
-            Err(error) => self.skip(source, &error.to_string()),
+            Err(error) => self.refuse(source, &error.to_string()),
         }
+    }
+
+    fn refuse(&mut self, path: &Path, why: &str) {
+        self.refused.push((path.display().to_string(), why.into()));
     }
 
     fn skip(&mut self, path: &Path, why: &str) {
@@ -178,10 +202,10 @@ impl Plan {
         for (object, rest, bytes) in objects_below(client, source).await? {
             match local_path(&rest) {
                 Some(path) => self.jobs.push(Job::Download { source: object, target: target.join(path), bytes }),
-                None if rest.is_empty() || rest.ends_with('/') => {
+                None if bytes == 0 && (rest.is_empty() || rest.ends_with('/')) => {
                     self.skipped.push((object.to_string(), "a folder marker without content".into()));
                 }
-                None => self.skipped.push((object.to_string(), "its key is no safe path below the target".into())),
+                None => self.refused.push((object.to_string(), "its key is no safe path below the target".into())),
             }
         }
         Ok(())
@@ -217,13 +241,21 @@ impl Plan {
     }
 }
 
+/// The failure of a command that names an object that is not there.
+pub fn absent(object: &Remote) -> Failure {
+    Failure::failed(format!("there is no object {object}"), "look around with `shingle ls`")
+}
+
 /// The size of one object that was named alone.
 async fn single(client: &Client, source: &Remote) -> Result<u64, Failure> {
     if source.is_folder() {
         return Err(Failure::usage(format!("{source} is a folder"), "copy it with -r"));
     }
-    let head = client.head(source).await.map_err(|error| error.into_failure(&source.to_string()))?;
-    Ok(head.size_bytes)
+    match client.head(source).await {
+        Ok(head) => Ok(head.size_bytes),
+        Err(error) if error.is_absent() => Err(absent(source)),
+        Err(error) => Err(error.into_failure(&source.to_string())),
+    }
 }
 
 /// The name several sources are told apart by: the folder's own, or the bucket's.
@@ -313,6 +345,34 @@ mod tests {
         }
         let failure = Plan::default().upload(dir.path(), &"sh://bucket".parse().unwrap(), false, Shape::default());
         assert!(matches!(failure, Err(Failure::Usage { .. })));
+    }
+
+    #[test]
+    fn what_cannot_be_stored_is_no_mere_remark() {
+        use std::os::unix::ffi::OsStrExt as _;
+        let dir = tree();
+        std::fs::write(dir.path().join(std::ffi::OsStr::from_bytes(b"not utf-8 \xff")), "x").unwrap();
+        let mut plan = Plan::default();
+        let target = format!("sh://bucket/{}", "k".repeat(1017));
+        let shape = Shape { recursive: true, follow_links: false };
+        plan.upload(dir.path(), &target.parse().unwrap(), false, shape).unwrap();
+        let refused: Vec<_> = plan.refused.iter().map(|(_, why)| why.as_str()).collect();
+        assert_eq!(refused, ["its name is not UTF-8", "a key of 1027 bytes is too long: 1024 is the limit"]);
+        assert_eq!((plan.jobs.len(), plan.skipped.len()), (1, 2));
+    }
+
+    #[test]
+    fn two_sources_never_become_one_object() {
+        let (one, other) = (tree(), tree());
+        let mut plan = Plan::default();
+        let shape = Shape { recursive: true, follow_links: false };
+        for dir in [&one, &other] {
+            plan.upload(&dir.path().join("sub"), &"sh://bucket/p".parse().unwrap(), true, shape).unwrap();
+        }
+        let failure = plan.refuse_collisions().unwrap_err();
+        assert!(failure.to_string().ends_with("would both become sh://bucket/p/sub/b.txt"), "{failure}");
+        plan.jobs.pop();
+        plan.refuse_collisions().unwrap();
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub struct FileDone {
     /// `ok` or `failed`.
     pub status: &'static str,
     pub source: String,
+    /// Not there for what was refused before it could move.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub target: String,
     pub bytes: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -131,6 +133,20 @@ impl Progress {
         }
     }
 
+    /// A failure that was known before anything moved.
+    pub fn refuse(&self, what: &str, why: &str) -> Result<(), Failure> {
+        self.done(FileDone {
+            status: "failed",
+            source: what.into(),
+            target: String::new(),
+            bytes: 0,
+            etag: None,
+            checked: false,
+            seconds: 0.0,
+            error: Some(why.into()),
+        })
+    }
+
     /// One file has ended, well or not.
     pub fn done(&self, file: FileDone) -> Result<(), Failure> {
         match &file.error {
@@ -154,7 +170,7 @@ impl Progress {
     /// Prints a line without tearing the bar.
     fn above(&self, text: &str) -> Result<(), Failure> {
         if self.bar.is_hidden() {
-            eprintln!("{text}");
+            output::remark(text);
         } else {
             self.bar.println(text);
         }
@@ -191,7 +207,7 @@ impl Progress {
                         text.push_str(&format!(", {count} {what}"));
                     }
                 }
-                eprintln!("{text}");
+                output::remark(text);
             }
         }
         if failures.is_empty() {
@@ -200,10 +216,10 @@ impl Progress {
         // On a short list the lines above are still on the screen.
         if self.voice != Voice::Json && files + failed > 5 {
             for (source, error) in failures.iter().take(FAILURES_SHOWN) {
-                eprintln!("{} {source}: {error}", console::style("failed").red().for_stderr());
+                output::remark(format_args!("{} {source}: {error}", console::style("failed").red().for_stderr()));
             }
             if failures.len() > FAILURES_SHOWN {
-                eprintln!("and {} more", failures.len() - FAILURES_SHOWN);
+                output::remark(format_args!("and {} more", failures.len() - FAILURES_SHOWN));
             }
         }
         Err(Failure::Some { failed, total: files + failed })
@@ -237,6 +253,14 @@ mod tests {
         let progress = Progress::new(Voice::Quiet, Some(6), 2);
         progress.done(file(None)).unwrap();
         progress.done(file(Some("gone"))).unwrap();
+        assert!(matches!(progress.finish(), Err(Failure::Some { failed: 1, total: 2 })));
+    }
+
+    #[test]
+    fn what_was_refused_at_once_fails_the_command_too() {
+        let progress = Progress::new(Voice::Quiet, Some(3), 2);
+        progress.refuse("b", "no name for it").unwrap();
+        progress.done(file(None)).unwrap();
         assert!(matches!(progress.finish(), Err(Failure::Some { failed: 1, total: 2 })));
     }
 
