@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::bench::BenchArgs;
 use crate::browse::{cat::CatArgs, du::DuArgs, ls::LsArgs, rm::RmArgs, stat::StatArgs};
 use crate::config::sections::{ControlSection, GatewaySection, HostSection, UpSection};
 use crate::failure::EXIT_CODES;
@@ -112,6 +113,7 @@ pub enum Command {
     /// Run a gateway: the S3 front door
     #[command(after_help = GATEWAY_EXAMPLES)]
     Gateway(GatewaySection),
+    Bench(BenchArgs),
     /// Print the documented configuration file
     #[command(after_help = CONFIG_EXAMPLES)]
     Config,

@@ -1,6 +1,7 @@
 //! The program `shingle` as a library, so that its parts can be tested: everything but the allocator and `main`.
 
 pub mod args;
+pub mod bench;
 pub mod browse;
 pub mod config;
 pub mod failure;
@@ -39,6 +40,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Control(flags) => service::control(config()?.overlay(&flags)?, &cli.log),
         Command::Gateway(flags) => service::gateway(config()?.overlay(&flags)?, &cli.log),
         Command::Host(flags) => service::host(config()?.overlay(&flags)?, &cli.log),
+        Command::Bench(args) => bench::run(&args),
         Command::Config => config::command::run(),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "shingle", &mut std::io::stdout());
