@@ -212,6 +212,32 @@ fn failed_flush_ends_the_extents_it_covered_and_no_other() {
 }
 
 #[test]
+fn append_under_way_while_a_flush_fails_is_never_called_durable() {
+    rig::run(async |world| {
+        let (device, faults) = faulty(&world, &memory());
+        let mounted = with_extent(&world, device).await;
+        mounted.osd.create_extent(new_extent(2)).await.unwrap();
+        let every = |ms| Some(Duration::from_millis(ms)..=Duration::from_millis(ms));
+        let error = DeviceError::Failed { reason: "flushing", errno: 5 };
+        faults.set_delay(CommandKind::Flush, every(20));
+        faults.arm(1, Fault::Error { command: CommandKind::Flush, error });
+        let first = put(&mounted.osd, 1, block(1, 100));
+        let later = async {
+            world.tasks.sleep(Duration::from_millis(10)).await;
+            faults.set_delay(CommandKind::Append, every(40));
+            join_all([put(&mounted.osd, 1, block(2, 100)), put(&mounted.osd, 2, block(3, 100))]).await
+        };
+        let (first, later) = futures_util::future::join(first, later).await;
+        for answer in later.iter().chain([&first]) {
+            assert!(matches!(answer, Err(Refusal::DeviceFailed(_))), "{answer:?}");
+        }
+        assert_eq!(state(&mounted.osd), State::Failed);
+        assert_eq!(mounted.osd.extent(ExtentId(2)).unwrap().state.get(), State::Failed);
+        assert_eq!(mounted.budgets.receive.used_bytes(), 0);
+    });
+}
+
+#[test]
 fn torn_append_ends_the_extent() {
     rig::run(async |world| {
         let (device, faults) = faulty(&world, &memory());

@@ -49,6 +49,8 @@ pub struct Commit {
     record_bytes: Cell<u64>,
     /// Whether the flush task runs.
     flushing: Cell<bool>,
+    /// Flushes that failed so far.
+    failed_flushes: Cell<u64>,
     appended: Signal,
 }
 
@@ -112,7 +114,15 @@ impl Osd {
             (_, Some(_)) if failed => Err(None),
             (work, Some(mut buffer)) => {
                 complete(extent, work, &mut buffer, item.bytes);
-                self.write(extent, &item, buffer).await.map_err(Some)
+                let failed_flushes = self.commit.failed_flushes.get();
+                match self.write(extent, &item, buffer).await {
+                    // Nobody knows what that flush did to these bytes, and the next one does not tell.
+                    Ok(()) if self.commit.failed_flushes.get() != failed_flushes => {
+                        self.end_extent(extent, "a flush failed during an append");
+                        Err(None)
+                    }
+                    written => written.map_err(Some),
+                }
             }
         };
         match outcome {
@@ -237,6 +247,7 @@ impl Osd {
 
     /// Nothing behind the last good flush can be relied on: every extent with such bytes ends.
     async fn flush_failed(self: &Rc<Self>, mut batch: Vec<Written>, cause: &DeviceError) {
+        self.commit.failed_flushes.set(self.commit.failed_flushes.get() + 1);
         batch.append(&mut self.commit.written.borrow_mut());
         for written in &batch {
             self.end_extent(&written.extent, &format!("flush failed: {cause}"));
