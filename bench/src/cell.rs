@@ -72,6 +72,17 @@ impl Cell {
         Err(BenchError::Command { command: format!("{command:?}"), status: output.status, output: output_text })
     }
 
+    /// Stops or continues one child of the cell where it stands.
+    pub fn signal(&self, child: &str, signal: &str) -> Result<(), BenchError> {
+        let file = self.dir().join("run").join(format!("{child}.pid"));
+        let pid = std::fs::read_to_string(&file).map_err(BenchError::io(format!("read {}", file.display())))?;
+        let status = Command::new("kill").args([signal, pid.trim()]).status().map_err(BenchError::io("run kill"))?;
+        if status.success() {
+            return Ok(());
+        }
+        Err(BenchError::Command { command: format!("kill {signal} {child}"), status, output: String::new() })
+    }
+
     /// `shingle status --json`.
     pub fn status(&self) -> Result<serde_json::Value, BenchError> {
         let dir = self.dir();

@@ -31,7 +31,7 @@ impl Default for CopyPlan {
 
 /// Starts a cell below `parent` and compares.
 pub fn run(program: &Path, parent: &Path, plan: CopyPlan) -> Result<Ratio, BenchError> {
-    let cell = Cell::start(program, parent, &["--disk-size", "64GiB"])?;
+    let cell = Cell::start(program, parent, &["--disk-size", "16GiB"])?;
     let mib = (plan.files * plan.file_bytes) as f64 / (1 << 20) as f64;
     let mut ratio = Ratio::new("shingle cp, every block on four hosts", "cp + sync of four copies", "MiB/s");
     for round in 0..plan.rounds {
