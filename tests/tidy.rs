@@ -89,7 +89,7 @@ fn functions_stay_under_seventy_lines() {
         let lines: Vec<&str> = text.lines().collect();
         for (start, line) in lines.iter().enumerate() {
             let indent = line.len() - line.trim_start().len();
-            let words: Vec<&str> = line.trim_start().split_whitespace().take(6).collect();
+            let words: Vec<&str> = line.split_whitespace().take(6).collect();
             let before_fn = words.iter().position(|word| *word == "fn").unwrap_or(usize::MAX);
             let qualified = words.iter().take(before_fn).all(|word| {
                 ["pub", "pub(crate)", "pub(super)", "async", "unsafe", "const", "extern", "\"C\""].contains(word)
