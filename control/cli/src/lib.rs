@@ -43,8 +43,10 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Bench(args) => bench::run(&args),
         Command::Config => config::command::run(),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "shingle", &mut std::io::stdout());
-            Ok(())
+            // Not straight to standard output: the generator panics when nobody reads it any more.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "shingle", &mut script);
+            output::line(String::from_utf8_lossy(&script).trim_end())
         }
         Command::Cp(args) => client(&cli.log, transfer::command::run(args)),
         Command::Ls(args) => client(&cli.log, browse::ls::run(args)),
