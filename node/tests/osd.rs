@@ -342,30 +342,6 @@ fn creating_again_is_answered_alike_and_never_twice() {
 }
 
 #[test]
-fn disk_runs_out_of_extents_and_of_open_zones() {
-    rig::run(async |world| {
-        let mounted = start(&world, Rc::new(memory())).await.unwrap();
-        let extents = u128::from(mounted.osd.label.layout.extents);
-        assert_eq!(extents, 8);
-        for number in 0..extents {
-            mounted.osd.create_extent(new_extent(number)).await.unwrap();
-        }
-        let full = mounted.osd.create_extent(new_extent(100)).await;
-        assert!(matches!(full, Err(Refusal::NoFreeExtent(_))), "{full:?}");
-        let few = Geometry { open_zones_max: 3, active_zones_max: 3, ..geometry() };
-        let mounted = start(&world, Rc::new(MemoryDevice::new(few, "few"))).await.unwrap();
-        for number in 0..3 {
-            mounted.osd.create_extent(new_extent(number)).await.unwrap();
-        }
-        let refused = mounted.osd.create_extent(new_extent(9)).await;
-        assert!(matches!(refused, Err(Refusal::NoFreeExtent(_))), "{refused:?}");
-        close(&mounted.osd).await.unwrap();
-        world.tasks.sleep(Duration::from_millis(1)).await;
-        mounted.osd.create_extent(new_extent(9)).await.unwrap();
-    });
-}
-
-#[test]
 fn older_generation_is_refused() {
     rig::run(async |world| {
         let mounted = with_extent(&world, Rc::new(memory())).await;

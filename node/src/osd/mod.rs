@@ -10,6 +10,7 @@ mod heartbeat;
 pub mod mount;
 pub mod refusal;
 mod report;
+mod reuse;
 mod serve;
 pub mod shard;
 mod signal;

@@ -25,7 +25,7 @@ impl Osd {
             serial: self.device.identity().serial.clone(),
             state: self.state.get(),
             extents_total: self.layout().extents,
-            extents_free: self.free_slots.borrow().len() as u32,
+            extents_free: self.slots_left() as u32,
             capacity_bytes: u64::from(self.layout().extents) * self.layout().payload_bytes(),
             stored_bytes: extents.iter().map(|extent| extent.record_bytes).sum(),
             appends: metrics.appends.get(),

@@ -137,6 +137,9 @@ impl Osd {
         self.check_healthy()?;
         let payload_bytes = self.layout().payload_bytes();
         let (waiter, done) = oneshot::channel();
+        if self.extent(new.extent).is_none() {
+            self.make_slot().await?;
+        }
         if let Some(extent) = self.extent(new.extent) {
             let header = &extent.header;
             if (header.volume, header.bucket, header.member) != (new.volume, new.bucket, new.member) {
