@@ -4,4 +4,5 @@ mod bad_input;
 mod clients;
 mod crash;
 mod harness;
+mod needles;
 mod real_files;
