@@ -47,6 +47,8 @@ struct State {
     /// Commands with the kernel, or about to be.
     in_flight: usize,
     entries: usize,
+    /// The kernel refused the last submission: said once, not at every attempt.
+    refused: bool,
     /// Completions of the poll in progress; kept for its memory.
     reaped: Vec<(u64, i32)>,
 }
@@ -66,6 +68,7 @@ impl Ring {
             waiting: VecDeque::new(),
             in_flight: 0,
             entries,
+            refused: false,
             reaped: Vec::new(),
         };
         Ok(Rc::new(Self { state: RefCell::new(state), tasks: Tasks::new(Arc::clone(&event)), event }))
@@ -148,9 +151,8 @@ impl Ring {
         let mut state = self.state.borrow_mut();
         let key = state.insert(slot);
         state.waiting.push_back(key);
-        if let Err(error) = state.push_waiting() {
+        if !state.push_waiting() {
             // Nothing is lost, the entry is in the queue: the next poll hands it over.
-            tracing::warn!(%error, "the kernel takes no commands for now");
             task::signal(&self.event);
         }
         key
@@ -170,8 +172,7 @@ impl Ring {
             let count = reaped.len();
             reaped.clear();
             state.reaped = reaped;
-            if let Err(error) = state.push_waiting() {
-                tracing::warn!(%error, "the kernel takes no commands for now");
+            if !state.push_waiting() {
                 task::signal(&self.event);
             }
             count
@@ -242,18 +243,26 @@ impl State {
         moved
     }
 
-    fn push_waiting(&mut self) -> io::Result<()> {
+    /// Whether the kernel has everything that may be with it. It refuses while it lacks memory, or until completions
+    /// were taken; both pass.
+    fn push_waiting(&mut self) -> bool {
         let moved = self.promote();
         if moved == 0 && self.uring.submission().is_empty() {
-            return Ok(());
+            return true;
         }
-        loop {
+        let outcome = loop {
             match self.uring.submit() {
-                Ok(_) => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                outcome => break outcome,
             }
+        };
+        match (&outcome, self.refused) {
+            (Err(error), false) => tracing::warn!(%error, "the kernel takes no commands for now"),
+            (Ok(_), true) => tracing::info!("the kernel takes commands again"),
+            _ => {}
         }
+        self.refused = outcome.is_err();
+        outcome.is_ok()
     }
 }
 
