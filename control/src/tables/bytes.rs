@@ -77,16 +77,22 @@ impl Writer {
 /// Reads one value.
 pub struct Reader<'a> {
     rest: &'a [u8],
+    version: u8,
 }
 
 impl<'a> Reader<'a> {
-    /// Begins behind the version byte, which must be the expected one.
-    pub fn new(value: &'a [u8], version: u8) -> Result<Self, Damage> {
-        let mut reader = Self { rest: value };
+    /// Begins behind the version byte, which must be the given one or an older one.
+    pub fn new(value: &'a [u8], newest: u8) -> Result<Self, Damage> {
+        let mut reader = Self { rest: value, version: 0 };
         match reader.u8()? {
-            found if found == version => Ok(reader),
+            found if (1..=newest).contains(&found) => Ok(Self { version: found, ..reader }),
             found => Err(Damage::Version { found }),
         }
+    }
+
+    /// The version the value was written with.
+    pub fn version(&self) -> u8 {
+        self.version
     }
 
     /// Nothing may follow the last field.
@@ -169,6 +175,8 @@ mod tests {
         }
         let longer = [value.as_slice(), &[0]].concat();
         assert_eq!(read(&longer), Err(Damage::Trailing { bytes: 1 }));
-        assert!(matches!(Reader::new(&value, 4), Err(Damage::Version { found: 3 })));
+        assert!(matches!(Reader::new(&value, 2), Err(Damage::Version { found: 3 })));
+        assert!(Reader::new(&value, 4).is_ok_and(|reader| reader.version() == 3), "older versions stay readable");
+        assert!(matches!(Reader::new(&[0], 4), Err(Damage::Version { found: 0 })));
     }
 }

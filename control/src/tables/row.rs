@@ -9,7 +9,8 @@ use super::tally::Tally;
 /// One type of row.
 pub trait Row: Sized + Clone + PartialEq + fmt::Debug {
     const TABLE: Table;
-    /// The first byte of the value. A change of the value's layout raises it and keeps reading the older one.
+    /// The first byte of the value. A change of the value's layout raises it, and `take` keeps reading the older ones
+    /// (`Reader::version`).
     const VERSION: u8 = 1;
     type Key: Clone + PartialEq + fmt::Debug;
 

@@ -2,7 +2,7 @@
 //! upload's id is the manifest id of the object it may become.
 
 use shingle_proto::ids::ManifestId;
-use shingle_proto::message::{ObjectHeaders, PartRow};
+use shingle_proto::message::{ChecksumType, ObjectHeaders, PartRow};
 
 use super::bytes::{Damage, Reader, Writer};
 use super::keys::{KeyRange, KeyReader, KeyWriter, Table};
@@ -26,6 +26,8 @@ pub struct Upload {
     pub created_ms: u64,
     /// The attempt to complete it that is under way. A new part ends that attempt by clearing this.
     pub completion: Option<Completion>,
+    /// Of the algorithm that the headers name. Since version 2; none before.
+    pub checksum_type: ChecksumType,
     pub headers: ObjectHeaders,
 }
 
@@ -49,6 +51,7 @@ impl Upload {
 
 impl Row for Upload {
     const TABLE: Table = Table::Upload;
+    const VERSION: u8 = 2;
     type Key = UploadKey;
 
     fn put_key(key: &UploadKey, out: &mut KeyWriter) {
@@ -69,10 +72,16 @@ impl Row for Upload {
         out.u64(self.created_ms);
         put_completion(self.completion, out);
         put_headers(&self.headers, out);
+        out.u8(self.checksum_type.0);
     }
 
     fn take(from: &mut Reader<'_>) -> Result<Self, Damage> {
-        Ok(Self { created_ms: from.u64()?, completion: take_completion(from)?, headers: take_headers(from)? })
+        Ok(Self {
+            created_ms: from.u64()?,
+            completion: take_completion(from)?,
+            headers: take_headers(from)?,
+            checksum_type: if from.version() == 1 { ChecksumType::None } else { take_checksum_type(from)? },
+        })
     }
 }
 
@@ -93,6 +102,9 @@ pub struct Part {
     /// The attempt to complete the upload that last made a segment of it.
     pub named_by: Option<Completion>,
     pub etag: String,
+    /// As the client declared and the gateway verified it: S3's name of the algorithm, and base64. Since version 2.
+    pub checksum_algorithm: Option<String>,
+    pub checksum_value: Option<String>,
 }
 
 impl Part {
@@ -111,12 +123,15 @@ impl Part {
             blocks: self.blocks,
             etag: self.etag,
             modified_ms: self.modified_ms,
+            checksum_algorithm: self.checksum_algorithm,
+            checksum_value: self.checksum_value,
         }
     }
 }
 
 impl Row for Part {
     const TABLE: Table = Table::Part;
+    const VERSION: u8 = 2;
     type Key = PartKey;
 
     fn put_key(key: &PartKey, out: &mut KeyWriter) {
@@ -135,17 +150,33 @@ impl Row for Part {
         out.u64(self.modified_ms);
         put_completion(self.named_by, out);
         out.text(&self.etag);
+        out.text_or_none(self.checksum_algorithm.as_deref());
+        out.text_or_none(self.checksum_value.as_deref());
     }
 
     fn take(from: &mut Reader<'_>) -> Result<Self, Damage> {
-        Ok(Self {
+        let mut part = Self {
             manifest: ManifestId(from.u128()?),
             size_bytes: from.u64()?,
             blocks: from.u64()?,
             modified_ms: from.u64()?,
             named_by: take_completion(from)?,
             etag: from.text("the ETag")?,
-        })
+            checksum_algorithm: None,
+            checksum_value: None,
+        };
+        if from.version() > 1 {
+            part.checksum_algorithm = from.text_or_none("the checksum's algorithm")?;
+            part.checksum_value = from.text_or_none("the checksum")?;
+        }
+        Ok(part)
+    }
+}
+
+fn take_checksum_type(from: &mut Reader<'_>) -> Result<ChecksumType, Damage> {
+    match ChecksumType(from.u8()?) {
+        known @ (ChecksumType::None | ChecksumType::FullObject | ChecksumType::Composite) => Ok(known),
+        ChecksumType(found) => Err(Damage::Value { what: "the checksum's type", found: u64::from(found) }),
     }
 }
 

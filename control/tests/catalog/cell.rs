@@ -247,7 +247,11 @@ impl Cell {
     }
 
     pub fn head(&self, key: &str) -> Response {
-        self.call(Request::HeadObject(Box::new(HeadObject { s3_bucket: BUCKET.into(), key: key.into() })))
+        self.call(Request::HeadObject(Box::new(HeadObject {
+            s3_bucket: BUCKET.into(),
+            key: key.into(),
+            part_number: 0,
+        })))
     }
 
     pub fn delete_request(key: &str) -> Request {
@@ -266,7 +270,8 @@ impl Cell {
 
     pub fn create_upload(&self, key: &str) -> Id128 {
         let headers = Box::new(ObjectHeaders { content_type: Some("text/part".into()), ..ObjectHeaders::default() });
-        let request = CreateUpload { s3_bucket: BUCKET.into(), key: key.into(), headers };
+        let (s3_bucket, key, checksum_type) = (BUCKET.into(), key.into(), ChecksumType::FullObject);
+        let request = CreateUpload { s3_bucket, key, headers, checksum_type };
         match self.call(Request::CreateUpload(Box::new(request))) {
             Response::UploadCreated(created) => created.upload,
             other => panic!("{other:?}"),
@@ -286,6 +291,8 @@ impl Cell {
                 blocks: blocks.len() as u64,
                 etag: format!("part-{number}"),
                 modified_ms: 0,
+                checksum_algorithm: Some("CRC32".into()),
+                checksum_value: Some(format!("sum-{number}")),
             }),
         }))
     }
@@ -306,6 +313,8 @@ impl Cell {
             parts: numbers.into_iter().map(name).collect(),
             etag: "whole".into(),
             precondition: None,
+            checksum_algorithm: Some("CRC32".into()),
+            checksum_value: Some("sum".into()),
         }
     }
 

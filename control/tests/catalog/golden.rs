@@ -15,7 +15,7 @@ use shingle_control::tables::uploads::{Completion, Part, PartKey, Upload, Upload
 use shingle_proto::ids::{
     BlockHash, BucketId, CellId, ExtentId, Generation, KekVersion, ManifestId, OsdId, PutId, PutToken, VolumeId,
 };
-use shingle_proto::message::{Compression, ObjectHeaders, UserMetadata};
+use shingle_proto::message::{ChecksumType, Compression, ObjectHeaders, UserMetadata};
 
 const MANIFEST: ManifestId = ManifestId(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff);
 
@@ -31,7 +31,8 @@ fn unhex(text: &str) -> Vec<u8> {
 /// The row's bytes are the fixture's, the fixture's bytes are the row, and no cut or flip of them panics.
 #[track_caller]
 fn hold<R: Row>(name: &str, key: R::Key, row: R) {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("../tests/fixtures/tables/{name}.v1.hex"));
+    let path =
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("../tests/fixtures/tables/{name}.v{}.hex", R::VERSION));
     let (key_bytes, value) = (R::encode_key(&key), row.encode());
     let text = format!("{}\n{}\n", hex(&key_bytes), hex(&value));
     if std::env::var_os("SHINGLE_WRITE_FIXTURES").is_some() && !path.exists() {
@@ -54,6 +55,16 @@ fn hold<R: Row>(name: &str, key: R::Key, row: R) {
         flipped[at] ^= 0xff;
         drop(R::decode(&key_bytes, &flipped));
     }
+}
+
+/// A row of an older version still reads as the given one.
+#[track_caller]
+fn hold_older<R: Row>(name: &str, version: u8, row: R) {
+    let path =
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("../tests/fixtures/tables/{name}.v{version}.hex"));
+    let golden = std::fs::read_to_string(&path).unwrap();
+    let (key, value) = golden.trim().split_once('\n').unwrap();
+    assert_eq!(R::decode(&unhex(key), &unhex(value)).unwrap(), row, "{name}");
 }
 
 fn headers() -> ObjectHeaders {
@@ -123,15 +134,27 @@ fn intents_and_uploads() {
     };
     hold("intent", MANIFEST, intent);
     let key = UploadKey { s3_bucket: "bucket".into(), key: "a\0b".into(), upload: MANIFEST };
-    hold("upload", key, Upload { created_ms: 17, completion: Some(Completion(0)), headers: headers() });
-    let part = Part {
+    let first = Upload {
+        created_ms: 17,
+        completion: Some(Completion(0)),
+        checksum_type: ChecksumType::None,
+        headers: headers(),
+    };
+    hold_older("upload", 1, first.clone());
+    hold("upload", key, Upload { checksum_type: ChecksumType::Composite, ..first });
+    let first = Part {
         manifest: MANIFEST,
         size_bytes: 5 << 20,
         blocks: 2,
         modified_ms: 18,
         named_by: None,
         etag: "part".into(),
+        checksum_algorithm: None,
+        checksum_value: None,
     };
+    hold_older("part", 1, first.clone());
+    let part =
+        Part { checksum_algorithm: Some("CRC64NVME".into()), checksum_value: Some("AAAAAAAAAAA=".into()), ..first };
     hold("part", PartKey { upload: MANIFEST, number: 10_000 }, part);
 }
 

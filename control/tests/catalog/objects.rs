@@ -327,7 +327,7 @@ fn an_aborted_intent_leaves_nothing() {
 fn names_that_are_not_there_say_so() {
     let cell = Cell::new(1);
     expect_code(cell.head("nothing"), ErrorCode::NoSuchKey);
-    let elsewhere = |key: &str| HeadObject { s3_bucket: "nowhere".into(), key: key.into() };
+    let elsewhere = |key: &str| HeadObject { s3_bucket: "nowhere".into(), key: key.into(), part_number: 0 };
     expect_code(cell.call(Request::HeadObject(Box::new(elsewhere("key")))), ErrorCode::NoSuchBucket);
     let open = OpenIntent { s3_bucket: "nowhere".into(), key: KEY.into() };
     expect_code(cell.call(Request::OpenIntent(Box::new(open))), ErrorCode::NoSuchBucket);

@@ -294,7 +294,12 @@ fn a_bucket_deleted_during_a_put_never_holds_an_object() {
         let intent = cell.open_intent(KEY);
         cell.commit(&intent, &blocks([1]), 1);
         let finish = Cell::finish_request(&intent, KEY, &blocks([1]), "etag");
-        let upload = CreateUpload { s3_bucket: crate::cell::BUCKET.into(), key: KEY.into(), headers: Box::default() };
+        let upload = CreateUpload {
+            s3_bucket: crate::cell::BUCKET.into(),
+            key: KEY.into(),
+            headers: Box::default(),
+            checksum_type: ChecksumType::None,
+        };
         let answers = cell.sim.race(vec![
             ask(&cell, Request::FinishObject(Box::new(finish))),
             ask(&cell, Request::DeleteS3Bucket(Box::new(DeleteS3Bucket { name: crate::cell::BUCKET.into() }))),

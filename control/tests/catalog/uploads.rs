@@ -46,6 +46,44 @@ fn parts_become_one_object_and_the_rest_is_reclaimed() {
 }
 
 #[test]
+fn checksums_of_parts_are_kept_and_parts_are_found_by_number() {
+    let cell = Cell::new(1);
+    let upload = cell.create_upload(KEY);
+    for number in [2, 5, 9] {
+        cell.put_part(KEY, &upload, number, &part_blocks(u64::from(number) * 10));
+    }
+    let listed = list_parts(&cell, &upload, 0, 9);
+    assert_eq!(listed.checksum_type, ChecksumType::FullObject);
+    let sums: Vec<_> = listed.parts.iter().map(|part| part.checksum_value.as_deref()).collect();
+    assert_eq!(sums, [Some("sum-2"), Some("sum-5"), Some("sum-9")]);
+    let row = cell.complete(KEY, &upload, [2, 5, 9]);
+    assert_eq!(
+        (row.headers.checksum_algorithm.as_deref(), row.headers.checksum_value.as_deref()),
+        (Some("CRC32"), Some("sum"))
+    );
+    let head = |key: &str, part_number| {
+        let head = HeadObject { s3_bucket: BUCKET.into(), key: key.into(), part_number };
+        cell.call(Request::HeadObject(Box::new(head)))
+    };
+    for (number, offset) in [(1, 0), (2, 5 << 20), (3, 10 << 20)] {
+        match head(KEY, number) {
+            Response::ObjectHead(head) => assert_eq!((head.part_offset_bytes, head.part_bytes), (offset, 5 << 20)),
+            other => panic!("{other:?}"),
+        }
+    }
+    match head(KEY, 4) {
+        Response::ErrorReply(error) => assert_eq!((error.code, error.number), (ErrorCode::InvalidPart, 3)),
+        other => panic!("{other:?}"),
+    }
+    cell.put("whole", &blocks([1]));
+    match head("whole", 1) {
+        Response::ObjectHead(head) => assert_eq!((head.part_offset_bytes, head.part_bytes), (0, 1 << 20)),
+        other => panic!("{other:?}"),
+    }
+    expect_code(head("whole", 2), ErrorCode::InvalidPart);
+}
+
+#[test]
 fn a_part_that_is_uploaded_again_replaces_the_earlier_one() {
     let cell = Cell::new(1);
     let upload = cell.create_upload(KEY);

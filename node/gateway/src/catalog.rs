@@ -91,7 +91,7 @@ impl ControlClient {
 
     /// The object's row.
     pub async fn head(&self, name: &ObjectName) -> Result<ObjectRow, GatewayError> {
-        let head = HeadObject { s3_bucket: name.s3_bucket.clone(), key: name.key.clone() };
+        let head = HeadObject { s3_bucket: name.s3_bucket.clone(), key: name.key.clone(), part_number: 0 };
         let head = expect_variant!(self.call(Request::HeadObject(Box::new(head))).await?, ObjectHead)?;
         Ok(*head.row)
     }

@@ -37,6 +37,8 @@ pub async fn complete(
         parts,
         etag,
         precondition: precondition.map(Box::new),
+        checksum_algorithm: None,
+        checksum_value: None,
     };
     let finished =
         expect_variant!(core.control.call(Request::CompleteUpload(Box::new(complete))).await?, ObjectFinished)?;

@@ -103,6 +103,8 @@ pub async fn finish_part(
         blocks: summary.blocks,
         etag: summary.etag,
         modified_ms: core.world.clock.unix_ms(),
+        checksum_algorithm: None,
+        checksum_value: None,
     };
     let finish = FinishPart {
         s3_bucket: name.s3_bucket.clone(),

@@ -823,6 +823,101 @@ pub mod shingle {
             since = "2.0.0",
             note = "Use associated constants instead. This will no longer be generated in 2021."
         )]
+        pub const ENUM_MIN_CHECKSUM_TYPE: u8 = 0;
+        #[deprecated(
+            since = "2.0.0",
+            note = "Use associated constants instead. This will no longer be generated in 2021."
+        )]
+        pub const ENUM_MAX_CHECKSUM_TYPE: u8 = 2;
+        #[deprecated(
+            since = "2.0.0",
+            note = "Use associated constants instead. This will no longer be generated in 2021."
+        )]
+        #[allow(non_camel_case_types)]
+        pub const ENUM_VALUES_CHECKSUM_TYPE: [ChecksumType; 3] = [
+            ChecksumType::None,
+            ChecksumType::FullObject,
+            ChecksumType::Composite,
+        ];
+
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+        #[repr(transparent)]
+        pub struct ChecksumType(pub u8);
+        #[allow(non_upper_case_globals)]
+        impl ChecksumType {
+            pub const None: Self = Self(0);
+            pub const FullObject: Self = Self(1);
+            pub const Composite: Self = Self(2);
+
+            pub const ENUM_MIN: u8 = 0;
+            pub const ENUM_MAX: u8 = 2;
+            pub const ENUM_VALUES: &'static [Self] =
+                &[Self::None, Self::FullObject, Self::Composite];
+            /// Returns the variant's name or "" if unknown.
+            pub fn variant_name(self) -> Option<&'static str> {
+                match self {
+                    Self::None => Some("None"),
+                    Self::FullObject => Some("FullObject"),
+                    Self::Composite => Some("Composite"),
+                    _ => None,
+                }
+            }
+        }
+        impl ::core::fmt::Debug for ChecksumType {
+            fn fmt(&self, f: &mut ::core::fmt::Formatter) -> ::core::fmt::Result {
+                if let Some(name) = self.variant_name() {
+                    f.write_str(name)
+                } else {
+                    f.write_fmt(format_args!("<UNKNOWN {:?}>", self.0))
+                }
+            }
+        }
+        impl<'a> ::flatbuffers::Follow<'a> for ChecksumType {
+            type Inner = Self;
+            #[inline]
+            unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+                let b = unsafe { ::flatbuffers::read_scalar_at::<u8>(buf, loc) };
+                Self(b)
+            }
+        }
+
+        impl ::flatbuffers::Push for ChecksumType {
+            type Output = ChecksumType;
+            #[inline]
+            unsafe fn push(&self, dst: &mut [u8], _written_len: usize) {
+                unsafe { ::flatbuffers::emplace_scalar::<u8>(dst, self.0) };
+            }
+        }
+
+        impl ::flatbuffers::EndianScalar for ChecksumType {
+            type Scalar = u8;
+            #[inline]
+            fn to_little_endian(self) -> u8 {
+                self.0.to_le()
+            }
+            #[inline]
+            #[allow(clippy::wrong_self_convention)]
+            fn from_little_endian(v: u8) -> Self {
+                let b = u8::from_le(v);
+                Self(b)
+            }
+        }
+
+        impl<'a> ::flatbuffers::Verifiable for ChecksumType {
+            #[inline]
+            fn run_verifier(
+                v: &mut ::flatbuffers::Verifier,
+                pos: usize,
+            ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+                u8::run_verifier(v, pos)
+            }
+        }
+
+        impl ::flatbuffers::SimpleToVerifyInSlice for ChecksumType {}
+        #[deprecated(
+            since = "2.0.0",
+            note = "Use associated constants instead. This will no longer be generated in 2021."
+        )]
         pub const ENUM_MIN_REQUEST_BODY: u8 = 0;
         #[deprecated(
             since = "2.0.0",
@@ -13915,6 +14010,7 @@ pub mod shingle {
         impl<'a> HeadObject<'a> {
             pub const VT_S3_BUCKET: ::flatbuffers::VOffsetT = 4;
             pub const VT_KEY: ::flatbuffers::VOffsetT = 6;
+            pub const VT_PART_NUMBER: ::flatbuffers::VOffsetT = 8;
 
             #[inline]
             pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -13931,6 +14027,7 @@ pub mod shingle {
                 args: &'args HeadObjectArgs<'args>,
             ) -> ::flatbuffers::WIPOffset<HeadObject<'bldr>> {
                 let mut builder = HeadObjectBuilder::new(_fbb);
+                builder.add_part_number(args.part_number);
                 if let Some(x) = args.key {
                     builder.add_key(x);
                 }
@@ -13949,7 +14046,12 @@ pub mod shingle {
                     let x = self.key();
                     alloc::string::ToString::to_string(x)
                 };
-                HeadObjectT { s3_bucket, key }
+                let part_number = self.part_number();
+                HeadObjectT {
+                    s3_bucket,
+                    key,
+                    part_number,
+                }
             }
 
             #[inline]
@@ -13974,6 +14076,17 @@ pub mod shingle {
                         .unwrap()
                 }
             }
+            #[inline]
+            pub fn part_number(&self) -> u32 {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab
+                        .get::<u32>(HeadObject::VT_PART_NUMBER, Some(0))
+                        .unwrap()
+                }
+            }
         }
 
         impl ::flatbuffers::Verifiable for HeadObject<'_> {
@@ -13989,6 +14102,7 @@ pub mod shingle {
                         true,
                     )?
                     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("key", Self::VT_KEY, true)?
+                    .visit_field::<u32>("part_number", Self::VT_PART_NUMBER, false)?
                     .finish();
                 Ok(())
             }
@@ -13996,6 +14110,7 @@ pub mod shingle {
         pub struct HeadObjectArgs<'a> {
             pub s3_bucket: Option<::flatbuffers::WIPOffset<&'a str>>,
             pub key: Option<::flatbuffers::WIPOffset<&'a str>>,
+            pub part_number: u32,
         }
         impl<'a> Default for HeadObjectArgs<'a> {
             #[inline]
@@ -14003,6 +14118,7 @@ pub mod shingle {
                 HeadObjectArgs {
                     s3_bucket: None, // required field
                     key: None,       // required field
+                    part_number: 0,
                 }
             }
         }
@@ -14023,6 +14139,11 @@ pub mod shingle {
             pub fn add_key(&mut self, key: ::flatbuffers::WIPOffset<&'b str>) {
                 self.fbb_
                     .push_slot_always::<::flatbuffers::WIPOffset<_>>(HeadObject::VT_KEY, key);
+            }
+            #[inline]
+            pub fn add_part_number(&mut self, part_number: u32) {
+                self.fbb_
+                    .push_slot::<u32>(HeadObject::VT_PART_NUMBER, part_number, 0);
             }
             #[inline]
             pub fn new(
@@ -14048,6 +14169,7 @@ pub mod shingle {
                 let mut ds = f.debug_struct("HeadObject");
                 ds.field("s3_bucket", &self.s3_bucket());
                 ds.field("key", &self.key());
+                ds.field("part_number", &self.part_number());
                 ds.finish()
             }
         }
@@ -14055,12 +14177,14 @@ pub mod shingle {
         pub struct HeadObjectT {
             pub s3_bucket: alloc::string::String,
             pub key: alloc::string::String,
+            pub part_number: u32,
         }
         impl Default for HeadObjectT {
             fn default() -> Self {
                 Self {
                     s3_bucket: alloc::string::ToString::to_string(""),
                     key: alloc::string::ToString::to_string(""),
+                    part_number: 0,
                 }
             }
         }
@@ -14077,7 +14201,15 @@ pub mod shingle {
                     let x = &self.key;
                     _fbb.create_string(x)
                 });
-                HeadObject::create(_fbb, &HeadObjectArgs { s3_bucket, key })
+                let part_number = self.part_number;
+                HeadObject::create(
+                    _fbb,
+                    &HeadObjectArgs {
+                        s3_bucket,
+                        key,
+                        part_number,
+                    },
+                )
             }
         }
         pub enum ObjectHeadOffset {}
@@ -14099,6 +14231,8 @@ pub mod shingle {
 
         impl<'a> ObjectHead<'a> {
             pub const VT_ROW: ::flatbuffers::VOffsetT = 4;
+            pub const VT_PART_OFFSET_BYTES: ::flatbuffers::VOffsetT = 6;
+            pub const VT_PART_BYTES: ::flatbuffers::VOffsetT = 8;
 
             #[inline]
             pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -14115,6 +14249,8 @@ pub mod shingle {
                 args: &'args ObjectHeadArgs<'args>,
             ) -> ::flatbuffers::WIPOffset<ObjectHead<'bldr>> {
                 let mut builder = ObjectHeadBuilder::new(_fbb);
+                builder.add_part_bytes(args.part_bytes);
+                builder.add_part_offset_bytes(args.part_offset_bytes);
                 if let Some(x) = args.row {
                     builder.add_row(x);
                 }
@@ -14126,7 +14262,13 @@ pub mod shingle {
                     let x = self.row();
                     alloc::boxed::Box::new(x.unpack())
                 };
-                ObjectHeadT { row }
+                let part_offset_bytes = self.part_offset_bytes();
+                let part_bytes = self.part_bytes();
+                ObjectHeadT {
+                    row,
+                    part_offset_bytes,
+                    part_bytes,
+                }
             }
 
             #[inline]
@@ -14137,6 +14279,28 @@ pub mod shingle {
                 unsafe {
                     self._tab
                         .get::<::flatbuffers::ForwardsUOffset<ObjectRow>>(ObjectHead::VT_ROW, None)
+                        .unwrap()
+                }
+            }
+            #[inline]
+            pub fn part_offset_bytes(&self) -> u64 {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab
+                        .get::<u64>(ObjectHead::VT_PART_OFFSET_BYTES, Some(0))
+                        .unwrap()
+                }
+            }
+            #[inline]
+            pub fn part_bytes(&self) -> u64 {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab
+                        .get::<u64>(ObjectHead::VT_PART_BYTES, Some(0))
                         .unwrap()
                 }
             }
@@ -14154,18 +14318,24 @@ pub mod shingle {
                         Self::VT_ROW,
                         true,
                     )?
+                    .visit_field::<u64>("part_offset_bytes", Self::VT_PART_OFFSET_BYTES, false)?
+                    .visit_field::<u64>("part_bytes", Self::VT_PART_BYTES, false)?
                     .finish();
                 Ok(())
             }
         }
         pub struct ObjectHeadArgs<'a> {
             pub row: Option<::flatbuffers::WIPOffset<ObjectRow<'a>>>,
+            pub part_offset_bytes: u64,
+            pub part_bytes: u64,
         }
         impl<'a> Default for ObjectHeadArgs<'a> {
             #[inline]
             fn default() -> Self {
                 ObjectHeadArgs {
                     row: None, // required field
+                    part_offset_bytes: 0,
+                    part_bytes: 0,
                 }
             }
         }
@@ -14182,6 +14352,16 @@ pub mod shingle {
                         ObjectHead::VT_ROW,
                         row,
                     );
+            }
+            #[inline]
+            pub fn add_part_offset_bytes(&mut self, part_offset_bytes: u64) {
+                self.fbb_
+                    .push_slot::<u64>(ObjectHead::VT_PART_OFFSET_BYTES, part_offset_bytes, 0);
+            }
+            #[inline]
+            pub fn add_part_bytes(&mut self, part_bytes: u64) {
+                self.fbb_
+                    .push_slot::<u64>(ObjectHead::VT_PART_BYTES, part_bytes, 0);
             }
             #[inline]
             pub fn new(
@@ -14205,17 +14385,23 @@ pub mod shingle {
             fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
                 let mut ds = f.debug_struct("ObjectHead");
                 ds.field("row", &self.row());
+                ds.field("part_offset_bytes", &self.part_offset_bytes());
+                ds.field("part_bytes", &self.part_bytes());
                 ds.finish()
             }
         }
         #[derive(Debug, Clone, PartialEq)]
         pub struct ObjectHeadT {
             pub row: alloc::boxed::Box<ObjectRowT>,
+            pub part_offset_bytes: u64,
+            pub part_bytes: u64,
         }
         impl Default for ObjectHeadT {
             fn default() -> Self {
                 Self {
                     row: Default::default(),
+                    part_offset_bytes: 0,
+                    part_bytes: 0,
                 }
             }
         }
@@ -14228,7 +14414,16 @@ pub mod shingle {
                     let x = &self.row;
                     x.pack(_fbb)
                 });
-                ObjectHead::create(_fbb, &ObjectHeadArgs { row })
+                let part_offset_bytes = self.part_offset_bytes;
+                let part_bytes = self.part_bytes;
+                ObjectHead::create(
+                    _fbb,
+                    &ObjectHeadArgs {
+                        row,
+                        part_offset_bytes,
+                        part_bytes,
+                    },
+                )
             }
         }
         pub enum DeleteObjectOffset {}
@@ -16212,6 +16407,7 @@ pub mod shingle {
             pub const VT_S3_BUCKET: ::flatbuffers::VOffsetT = 4;
             pub const VT_KEY: ::flatbuffers::VOffsetT = 6;
             pub const VT_HEADERS: ::flatbuffers::VOffsetT = 8;
+            pub const VT_CHECKSUM_TYPE: ::flatbuffers::VOffsetT = 10;
 
             #[inline]
             pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -16237,6 +16433,7 @@ pub mod shingle {
                 if let Some(x) = args.s3_bucket {
                     builder.add_s3_bucket(x);
                 }
+                builder.add_checksum_type(args.checksum_type);
                 builder.finish()
             }
 
@@ -16253,10 +16450,12 @@ pub mod shingle {
                     let x = self.headers();
                     alloc::boxed::Box::new(x.unpack())
                 };
+                let checksum_type = self.checksum_type();
                 CreateUploadT {
                     s3_bucket,
                     key,
                     headers,
+                    checksum_type,
                 }
             }
 
@@ -16299,6 +16498,20 @@ pub mod shingle {
                         .unwrap()
                 }
             }
+            #[inline]
+            pub fn checksum_type(&self) -> ChecksumType {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab
+                        .get::<ChecksumType>(
+                            CreateUpload::VT_CHECKSUM_TYPE,
+                            Some(ChecksumType::None),
+                        )
+                        .unwrap()
+                }
+            }
         }
 
         impl ::flatbuffers::Verifiable for CreateUpload<'_> {
@@ -16319,6 +16532,7 @@ pub mod shingle {
                         Self::VT_HEADERS,
                         true,
                     )?
+                    .visit_field::<ChecksumType>("checksum_type", Self::VT_CHECKSUM_TYPE, false)?
                     .finish();
                 Ok(())
             }
@@ -16327,6 +16541,7 @@ pub mod shingle {
             pub s3_bucket: Option<::flatbuffers::WIPOffset<&'a str>>,
             pub key: Option<::flatbuffers::WIPOffset<&'a str>>,
             pub headers: Option<::flatbuffers::WIPOffset<ObjectHeaders<'a>>>,
+            pub checksum_type: ChecksumType,
         }
         impl<'a> Default for CreateUploadArgs<'a> {
             #[inline]
@@ -16335,6 +16550,7 @@ pub mod shingle {
                     s3_bucket: None, // required field
                     key: None,       // required field
                     headers: None,   // required field
+                    checksum_type: ChecksumType::None,
                 }
             }
         }
@@ -16365,6 +16581,14 @@ pub mod shingle {
                     );
             }
             #[inline]
+            pub fn add_checksum_type(&mut self, checksum_type: ChecksumType) {
+                self.fbb_.push_slot::<ChecksumType>(
+                    CreateUpload::VT_CHECKSUM_TYPE,
+                    checksum_type,
+                    ChecksumType::None,
+                );
+            }
+            #[inline]
             pub fn new(
                 _fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
             ) -> CreateUploadBuilder<'a, 'b, A> {
@@ -16391,6 +16615,7 @@ pub mod shingle {
                 ds.field("s3_bucket", &self.s3_bucket());
                 ds.field("key", &self.key());
                 ds.field("headers", &self.headers());
+                ds.field("checksum_type", &self.checksum_type());
                 ds.finish()
             }
         }
@@ -16399,6 +16624,7 @@ pub mod shingle {
             pub s3_bucket: alloc::string::String,
             pub key: alloc::string::String,
             pub headers: alloc::boxed::Box<ObjectHeadersT>,
+            pub checksum_type: ChecksumType,
         }
         impl Default for CreateUploadT {
             fn default() -> Self {
@@ -16406,6 +16632,7 @@ pub mod shingle {
                     s3_bucket: alloc::string::ToString::to_string(""),
                     key: alloc::string::ToString::to_string(""),
                     headers: Default::default(),
+                    checksum_type: ChecksumType::None,
                 }
             }
         }
@@ -16426,12 +16653,14 @@ pub mod shingle {
                     let x = &self.headers;
                     x.pack(_fbb)
                 });
+                let checksum_type = self.checksum_type;
                 CreateUpload::create(
                     _fbb,
                     &CreateUploadArgs {
                         s3_bucket,
                         key,
                         headers,
+                        checksum_type,
                     },
                 )
             }
@@ -16602,6 +16831,8 @@ pub mod shingle {
             pub const VT_BLOCKS: ::flatbuffers::VOffsetT = 10;
             pub const VT_ETAG: ::flatbuffers::VOffsetT = 12;
             pub const VT_MODIFIED_MS: ::flatbuffers::VOffsetT = 14;
+            pub const VT_CHECKSUM_ALGORITHM: ::flatbuffers::VOffsetT = 16;
+            pub const VT_CHECKSUM_VALUE: ::flatbuffers::VOffsetT = 18;
 
             #[inline]
             pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -16621,6 +16852,12 @@ pub mod shingle {
                 builder.add_modified_ms(args.modified_ms);
                 builder.add_blocks(args.blocks);
                 builder.add_size_bytes(args.size_bytes);
+                if let Some(x) = args.checksum_value {
+                    builder.add_checksum_value(x);
+                }
+                if let Some(x) = args.checksum_algorithm {
+                    builder.add_checksum_algorithm(x);
+                }
                 if let Some(x) = args.etag {
                     builder.add_etag(x);
                 }
@@ -16644,6 +16881,12 @@ pub mod shingle {
                     alloc::string::ToString::to_string(x)
                 };
                 let modified_ms = self.modified_ms();
+                let checksum_algorithm = self
+                    .checksum_algorithm()
+                    .map(|x| alloc::string::ToString::to_string(x));
+                let checksum_value = self
+                    .checksum_value()
+                    .map(|x| alloc::string::ToString::to_string(x));
                 PartRowT {
                     number,
                     manifest,
@@ -16651,6 +16894,8 @@ pub mod shingle {
                     blocks,
                     etag,
                     modified_ms,
+                    checksum_algorithm,
+                    checksum_value,
                 }
             }
 
@@ -16708,6 +16953,30 @@ pub mod shingle {
                         .unwrap()
                 }
             }
+            #[inline]
+            pub fn checksum_algorithm(&self) -> Option<&'a str> {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(
+                        PartRow::VT_CHECKSUM_ALGORITHM,
+                        None,
+                    )
+                }
+            }
+            #[inline]
+            pub fn checksum_value(&self) -> Option<&'a str> {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(
+                        PartRow::VT_CHECKSUM_VALUE,
+                        None,
+                    )
+                }
+            }
         }
 
         impl ::flatbuffers::Verifiable for PartRow<'_> {
@@ -16727,6 +16996,16 @@ pub mod shingle {
                         true,
                     )?
                     .visit_field::<u64>("modified_ms", Self::VT_MODIFIED_MS, false)?
+                    .visit_field::<::flatbuffers::ForwardsUOffset<&str>>(
+                        "checksum_algorithm",
+                        Self::VT_CHECKSUM_ALGORITHM,
+                        false,
+                    )?
+                    .visit_field::<::flatbuffers::ForwardsUOffset<&str>>(
+                        "checksum_value",
+                        Self::VT_CHECKSUM_VALUE,
+                        false,
+                    )?
                     .finish();
                 Ok(())
             }
@@ -16738,6 +17017,8 @@ pub mod shingle {
             pub blocks: u64,
             pub etag: Option<::flatbuffers::WIPOffset<&'a str>>,
             pub modified_ms: u64,
+            pub checksum_algorithm: Option<::flatbuffers::WIPOffset<&'a str>>,
+            pub checksum_value: Option<::flatbuffers::WIPOffset<&'a str>>,
         }
         impl<'a> Default for PartRowArgs<'a> {
             #[inline]
@@ -16749,6 +17030,8 @@ pub mod shingle {
                     blocks: 0,
                     etag: None, // required field
                     modified_ms: 0,
+                    checksum_algorithm: None,
+                    checksum_value: None,
                 }
             }
         }
@@ -16787,6 +17070,26 @@ pub mod shingle {
                     .push_slot::<u64>(PartRow::VT_MODIFIED_MS, modified_ms, 0);
             }
             #[inline]
+            pub fn add_checksum_algorithm(
+                &mut self,
+                checksum_algorithm: ::flatbuffers::WIPOffset<&'b str>,
+            ) {
+                self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(
+                    PartRow::VT_CHECKSUM_ALGORITHM,
+                    checksum_algorithm,
+                );
+            }
+            #[inline]
+            pub fn add_checksum_value(
+                &mut self,
+                checksum_value: ::flatbuffers::WIPOffset<&'b str>,
+            ) {
+                self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(
+                    PartRow::VT_CHECKSUM_VALUE,
+                    checksum_value,
+                );
+            }
+            #[inline]
             pub fn new(
                 _fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
             ) -> PartRowBuilder<'a, 'b, A> {
@@ -16814,6 +17117,8 @@ pub mod shingle {
                 ds.field("blocks", &self.blocks());
                 ds.field("etag", &self.etag());
                 ds.field("modified_ms", &self.modified_ms());
+                ds.field("checksum_algorithm", &self.checksum_algorithm());
+                ds.field("checksum_value", &self.checksum_value());
                 ds.finish()
             }
         }
@@ -16825,6 +17130,8 @@ pub mod shingle {
             pub blocks: u64,
             pub etag: alloc::string::String,
             pub modified_ms: u64,
+            pub checksum_algorithm: Option<alloc::string::String>,
+            pub checksum_value: Option<alloc::string::String>,
         }
         impl Default for PartRowT {
             fn default() -> Self {
@@ -16835,6 +17142,8 @@ pub mod shingle {
                     blocks: 0,
                     etag: alloc::string::ToString::to_string(""),
                     modified_ms: 0,
+                    checksum_algorithm: None,
+                    checksum_value: None,
                 }
             }
         }
@@ -16853,6 +17162,11 @@ pub mod shingle {
                     _fbb.create_string(x)
                 });
                 let modified_ms = self.modified_ms;
+                let checksum_algorithm = self
+                    .checksum_algorithm
+                    .as_ref()
+                    .map(|x| _fbb.create_string(x));
+                let checksum_value = self.checksum_value.as_ref().map(|x| _fbb.create_string(x));
                 PartRow::create(
                     _fbb,
                     &PartRowArgs {
@@ -16862,6 +17176,8 @@ pub mod shingle {
                         blocks,
                         etag,
                         modified_ms,
+                        checksum_algorithm,
+                        checksum_value,
                     },
                 )
             }
@@ -17460,6 +17776,7 @@ pub mod shingle {
             pub const VT_PARTS: ::flatbuffers::VOffsetT = 4;
             pub const VT_END: ::flatbuffers::VOffsetT = 6;
             pub const VT_HEADERS: ::flatbuffers::VOffsetT = 8;
+            pub const VT_CHECKSUM_TYPE: ::flatbuffers::VOffsetT = 10;
 
             #[inline]
             pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -17482,6 +17799,7 @@ pub mod shingle {
                 if let Some(x) = args.parts {
                     builder.add_parts(x);
                 }
+                builder.add_checksum_type(args.checksum_type);
                 builder.add_end(args.end);
                 builder.finish()
             }
@@ -17496,10 +17814,12 @@ pub mod shingle {
                     let x = self.headers();
                     alloc::boxed::Box::new(x.unpack())
                 };
+                let checksum_type = self.checksum_type();
                 PartsT {
                     parts,
                     end,
                     headers,
+                    checksum_type,
                 }
             }
 
@@ -17540,6 +17860,17 @@ pub mod shingle {
                         .unwrap()
                 }
             }
+            #[inline]
+            pub fn checksum_type(&self) -> ChecksumType {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab
+                        .get::<ChecksumType>(Parts::VT_CHECKSUM_TYPE, Some(ChecksumType::None))
+                        .unwrap()
+                }
+            }
         }
 
         impl ::flatbuffers::Verifiable for Parts<'_> {
@@ -17558,6 +17889,7 @@ pub mod shingle {
                         Self::VT_HEADERS,
                         true,
                     )?
+                    .visit_field::<ChecksumType>("checksum_type", Self::VT_CHECKSUM_TYPE, false)?
                     .finish();
                 Ok(())
             }
@@ -17570,6 +17902,7 @@ pub mod shingle {
             >,
             pub end: bool,
             pub headers: Option<::flatbuffers::WIPOffset<ObjectHeaders<'a>>>,
+            pub checksum_type: ChecksumType,
         }
         impl<'a> Default for PartsArgs<'a> {
             #[inline]
@@ -17578,6 +17911,7 @@ pub mod shingle {
                     parts: None, // required field
                     end: false,
                     headers: None, // required field
+                    checksum_type: ChecksumType::None,
                 }
             }
         }
@@ -17610,6 +17944,14 @@ pub mod shingle {
                     );
             }
             #[inline]
+            pub fn add_checksum_type(&mut self, checksum_type: ChecksumType) {
+                self.fbb_.push_slot::<ChecksumType>(
+                    Parts::VT_CHECKSUM_TYPE,
+                    checksum_type,
+                    ChecksumType::None,
+                );
+            }
+            #[inline]
             pub fn new(
                 _fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
             ) -> PartsBuilder<'a, 'b, A> {
@@ -17634,6 +17976,7 @@ pub mod shingle {
                 ds.field("parts", &self.parts());
                 ds.field("end", &self.end());
                 ds.field("headers", &self.headers());
+                ds.field("checksum_type", &self.checksum_type());
                 ds.finish()
             }
         }
@@ -17642,6 +17985,7 @@ pub mod shingle {
             pub parts: alloc::vec::Vec<PartRowT>,
             pub end: bool,
             pub headers: alloc::boxed::Box<ObjectHeadersT>,
+            pub checksum_type: ChecksumType,
         }
         impl Default for PartsT {
             fn default() -> Self {
@@ -17649,6 +17993,7 @@ pub mod shingle {
                     parts: Default::default(),
                     end: false,
                     headers: Default::default(),
+                    checksum_type: ChecksumType::None,
                 }
             }
         }
@@ -17667,12 +18012,14 @@ pub mod shingle {
                     let x = &self.headers;
                     x.pack(_fbb)
                 });
+                let checksum_type = self.checksum_type;
                 Parts::create(
                     _fbb,
                     &PartsArgs {
                         parts,
                         end,
                         headers,
+                        checksum_type,
                     },
                 )
             }
@@ -18820,6 +19167,8 @@ pub mod shingle {
             pub const VT_PARTS: ::flatbuffers::VOffsetT = 10;
             pub const VT_ETAG: ::flatbuffers::VOffsetT = 12;
             pub const VT_PRECONDITION: ::flatbuffers::VOffsetT = 14;
+            pub const VT_CHECKSUM_ALGORITHM: ::flatbuffers::VOffsetT = 16;
+            pub const VT_CHECKSUM_VALUE: ::flatbuffers::VOffsetT = 18;
 
             #[inline]
             pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -18836,6 +19185,12 @@ pub mod shingle {
                 args: &'args CompleteUploadArgs<'args>,
             ) -> ::flatbuffers::WIPOffset<CompleteUpload<'bldr>> {
                 let mut builder = CompleteUploadBuilder::new(_fbb);
+                if let Some(x) = args.checksum_value {
+                    builder.add_checksum_value(x);
+                }
+                if let Some(x) = args.checksum_algorithm {
+                    builder.add_checksum_algorithm(x);
+                }
                 if let Some(x) = args.precondition {
                     builder.add_precondition(x);
                 }
@@ -18881,6 +19236,12 @@ pub mod shingle {
                 let precondition = self
                     .precondition()
                     .map(|x| alloc::boxed::Box::new(x.unpack()));
+                let checksum_algorithm = self
+                    .checksum_algorithm()
+                    .map(|x| alloc::string::ToString::to_string(x));
+                let checksum_value = self
+                    .checksum_value()
+                    .map(|x| alloc::string::ToString::to_string(x));
                 CompleteUploadT {
                     s3_bucket,
                     key,
@@ -18888,6 +19249,8 @@ pub mod shingle {
                     parts,
                     etag,
                     precondition,
+                    checksum_algorithm,
+                    checksum_value,
                 }
             }
 
@@ -18967,6 +19330,30 @@ pub mod shingle {
                         )
                 }
             }
+            #[inline]
+            pub fn checksum_algorithm(&self) -> Option<&'a str> {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(
+                        CompleteUpload::VT_CHECKSUM_ALGORITHM,
+                        None,
+                    )
+                }
+            }
+            #[inline]
+            pub fn checksum_value(&self) -> Option<&'a str> {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(
+                        CompleteUpload::VT_CHECKSUM_VALUE,
+                        None,
+                    )
+                }
+            }
         }
 
         impl ::flatbuffers::Verifiable for CompleteUpload<'_> {
@@ -18996,6 +19383,16 @@ pub mod shingle {
                         Self::VT_PRECONDITION,
                         false,
                     )?
+                    .visit_field::<::flatbuffers::ForwardsUOffset<&str>>(
+                        "checksum_algorithm",
+                        Self::VT_CHECKSUM_ALGORITHM,
+                        false,
+                    )?
+                    .visit_field::<::flatbuffers::ForwardsUOffset<&str>>(
+                        "checksum_value",
+                        Self::VT_CHECKSUM_VALUE,
+                        false,
+                    )?
                     .finish();
                 Ok(())
             }
@@ -19011,6 +19408,8 @@ pub mod shingle {
             >,
             pub etag: Option<::flatbuffers::WIPOffset<&'a str>>,
             pub precondition: Option<::flatbuffers::WIPOffset<Precondition<'a>>>,
+            pub checksum_algorithm: Option<::flatbuffers::WIPOffset<&'a str>>,
+            pub checksum_value: Option<::flatbuffers::WIPOffset<&'a str>>,
         }
         impl<'a> Default for CompleteUploadArgs<'a> {
             #[inline]
@@ -19022,6 +19421,8 @@ pub mod shingle {
                     parts: None,     // required field
                     etag: None,      // required field
                     precondition: None,
+                    checksum_algorithm: None,
+                    checksum_value: None,
                 }
             }
         }
@@ -19077,6 +19478,26 @@ pub mod shingle {
                     );
             }
             #[inline]
+            pub fn add_checksum_algorithm(
+                &mut self,
+                checksum_algorithm: ::flatbuffers::WIPOffset<&'b str>,
+            ) {
+                self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(
+                    CompleteUpload::VT_CHECKSUM_ALGORITHM,
+                    checksum_algorithm,
+                );
+            }
+            #[inline]
+            pub fn add_checksum_value(
+                &mut self,
+                checksum_value: ::flatbuffers::WIPOffset<&'b str>,
+            ) {
+                self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(
+                    CompleteUpload::VT_CHECKSUM_VALUE,
+                    checksum_value,
+                );
+            }
+            #[inline]
             pub fn new(
                 _fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
             ) -> CompleteUploadBuilder<'a, 'b, A> {
@@ -19108,6 +19529,8 @@ pub mod shingle {
                 ds.field("parts", &self.parts());
                 ds.field("etag", &self.etag());
                 ds.field("precondition", &self.precondition());
+                ds.field("checksum_algorithm", &self.checksum_algorithm());
+                ds.field("checksum_value", &self.checksum_value());
                 ds.finish()
             }
         }
@@ -19119,6 +19542,8 @@ pub mod shingle {
             pub parts: alloc::vec::Vec<PartNameT>,
             pub etag: alloc::string::String,
             pub precondition: Option<alloc::boxed::Box<PreconditionT>>,
+            pub checksum_algorithm: Option<alloc::string::String>,
+            pub checksum_value: Option<alloc::string::String>,
         }
         impl Default for CompleteUploadT {
             fn default() -> Self {
@@ -19129,6 +19554,8 @@ pub mod shingle {
                     parts: Default::default(),
                     etag: alloc::string::ToString::to_string(""),
                     precondition: None,
+                    checksum_algorithm: None,
+                    checksum_value: None,
                 }
             }
         }
@@ -19157,6 +19584,11 @@ pub mod shingle {
                     _fbb.create_string(x)
                 });
                 let precondition = self.precondition.as_ref().map(|x| x.pack(_fbb));
+                let checksum_algorithm = self
+                    .checksum_algorithm
+                    .as_ref()
+                    .map(|x| _fbb.create_string(x));
+                let checksum_value = self.checksum_value.as_ref().map(|x| _fbb.create_string(x));
                 CompleteUpload::create(
                     _fbb,
                     &CompleteUploadArgs {
@@ -19166,6 +19598,8 @@ pub mod shingle {
                         parts,
                         etag,
                         precondition,
+                        checksum_algorithm,
+                        checksum_value,
                     },
                 )
             }

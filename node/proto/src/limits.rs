@@ -215,6 +215,8 @@ pub const FOLD_CHUNKS_MAX: usize = 4;
 pub const WRAPPED_KEY_BYTES_MAX: usize = 256;
 /// An ETag, as text.
 pub const ETAG_BYTES_MAX: usize = 128;
+/// A checksum's algorithm and value, as texts: the longest is SHA-256 in base64 with the number of parts.
+pub const CHECKSUM_BYTES_MAX: usize = 128;
 /// Everything an object's headers may hold beside the user's metadata (S3 allows 8 KB of headers).
 pub const S3_HEADERS_BYTES_MAX: usize = 8 * 1024;
 /// An S3 bucket's name.

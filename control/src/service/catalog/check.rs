@@ -3,11 +3,11 @@
 
 use shingle_proto::ids::BlockHash;
 use shingle_proto::limits::{
-    BLOCK_BYTES_MAX, BLOCKS_PER_REQUEST_MAX, ETAG_BYTES_MAX, S3_BUCKET_NAME_BYTES_MAX, S3_BUCKET_NAME_BYTES_MIN,
-    S3_HEADERS_BYTES_MAX, S3_KEY_BYTES_MAX, S3_METADATA_BYTES_MAX, S3_OBJECT_BYTES_MAX, S3_PARTS_MAX, SEALED_BYTES_MAX,
-    WRAPPED_KEY_BYTES_MAX,
+    BLOCK_BYTES_MAX, BLOCKS_PER_REQUEST_MAX, CHECKSUM_BYTES_MAX, ETAG_BYTES_MAX, S3_BUCKET_NAME_BYTES_MAX,
+    S3_BUCKET_NAME_BYTES_MIN, S3_HEADERS_BYTES_MAX, S3_KEY_BYTES_MAX, S3_METADATA_BYTES_MAX, S3_OBJECT_BYTES_MAX,
+    S3_PARTS_MAX, SEALED_BYTES_MAX, WRAPPED_KEY_BYTES_MAX,
 };
-use shingle_proto::message::{BlockName, BlockRow, Compression, ErrorCode, ObjectHeaders};
+use shingle_proto::message::{BlockName, BlockRow, ChecksumType, Compression, ErrorCode, ObjectHeaders};
 
 use crate::tables::manifests::Entry;
 use crate::tables::objects::ObjectKey;
@@ -58,6 +58,24 @@ pub(super) fn listing_text(text: &str) -> Result<(), TableError> {
         return Ok(());
     }
     Err(malformed(text.len() as u64, format!("a prefix, delimiter or marker has at most {S3_KEY_BYTES_MAX} bytes")))
+}
+
+/// The checksum of a part or an object: both texts or neither, and short.
+pub(super) fn checksum(algorithm: Option<&str>, value: Option<&str>) -> Result<(), TableError> {
+    let bytes = algorithm.map_or(0, str::len) + value.map_or(0, str::len);
+    if algorithm.is_some() == value.is_some() && bytes <= CHECKSUM_BYTES_MAX {
+        return Ok(());
+    }
+    let message = format!("a checksum has an algorithm and a value, together at most {CHECKSUM_BYTES_MAX} bytes");
+    Err(malformed(bytes as u64, message))
+}
+
+/// The type of an upload's checksum.
+pub(super) fn checksum_type(found: ChecksumType) -> Result<ChecksumType, TableError> {
+    match found {
+        ChecksumType::None | ChecksumType::FullObject | ChecksumType::Composite => Ok(found),
+        ChecksumType(found) => Err(malformed(u64::from(found), "the checksum's type is not known")),
+    }
 }
 
 pub(super) fn headers(headers: &ObjectHeaders) -> Result<(), TableError> {

@@ -10,7 +10,9 @@ use std::collections::BTreeMap;
 
 use shingle_proto::ids::ManifestId;
 use shingle_proto::limits::{S3_OBJECT_BYTES_MAX, S3_PART_BYTES_MIN, S3_PARTS_MAX};
-use shingle_proto::message::{CompleteUpload, ErrorCode, ObjectFinished, PartName, Precondition, Response};
+use shingle_proto::message::{
+    CompleteUpload, ErrorCode, ObjectFinished, ObjectHeaders, PartName, Precondition, Response,
+};
 
 use super::finish::flip;
 use super::uploads::{no_such_upload, upload_key};
@@ -40,6 +42,8 @@ struct Attempt<'a> {
     key: &'a UploadKey,
     completion: Completion,
     etag: &'a str,
+    /// Algorithm and value, for the object's headers.
+    checksum: (Option<&'a str>, Option<&'a str>),
     precondition: Option<&'a Precondition>,
 }
 
@@ -47,11 +51,13 @@ impl Catalog {
     pub(super) async fn complete_upload(&self, request: CompleteUpload) -> Result<Response, TableError> {
         require_part_list(&request.parts)?;
         check::etag(&request.etag)?;
+        let checksum = (request.checksum_algorithm.as_deref(), request.checksum_value.as_deref());
+        check::checksum(checksum.0, checksum.1)?;
         let key = upload_key(request.s3_bucket, request.key, ManifestId::from(&request.upload))?;
         for _ in 0..ATTEMPTS_MAX {
             let completion = Completion(self.tables.world().entropy.u64());
             let precondition = request.precondition.as_deref();
-            let attempt = Attempt { key: &key, completion, etag: &request.etag, precondition };
+            let attempt = Attempt { key: &key, completion, etag: &request.etag, checksum, precondition };
             if let Some(object) = self.try_complete(attempt, &request.parts).await? {
                 let row = Box::new(object.into_message(key.key));
                 return Ok(Response::ObjectFinished(Box::new(ObjectFinished { row })));
@@ -217,7 +223,11 @@ async fn flip_upload(
         blocks,
         parts: pieces.len() as u32,
         etag: attempt.etag.to_owned(),
-        headers: upload.headers.clone(),
+        headers: ObjectHeaders {
+            checksum_algorithm: attempt.checksum.0.map(str::to_owned),
+            checksum_value: attempt.checksum.1.map(str::to_owned),
+            ..upload.headers.clone()
+        },
     };
     flip(work, &ObjectKey { s3_bucket, key }, &object, attempt.precondition).await?;
     work.insert(&manifest, &Manifest { kind: ManifestKind::Segments, size_bytes, blocks });

@@ -4,9 +4,14 @@ use shingle_proto::message::{DeleteObject, ErrorCode, HeadObject, ObjectHead, Pr
 
 use super::s3_buckets::require_s3_bucket;
 use super::{Catalog, check, done};
+use crate::tables::manifests::{Segment, of_manifest};
 use crate::tables::objects::Object;
 use crate::tables::reclaim_queue::{Reclaim, ReclaimKey, Why};
+use crate::tables::row::Row;
 use crate::tables::work::{TableError, Work};
+
+/// Segments read at once on the way to a part.
+const SEGMENTS_AHEAD: usize = 500;
 
 /// If-Match and If-None-Match against the current version; `absent` is the answer to If-Match on no object. Called
 /// in the transaction that changes the object.
@@ -35,14 +40,44 @@ pub(super) fn require_precondition(
     }
 }
 
+/// Where the n-th part of an object lies, and its length.
+async fn find_part(work: &Work, object: &Object, number: u32) -> Result<(u64, u64), TableError> {
+    let parts = object.parts.max(1);
+    if number > parts {
+        let message = format!("the object has {parts} parts, part {number} was asked for");
+        return Err(TableError::refused(ErrorCode::InvalidPart, u64::from(parts), message));
+    }
+    if object.parts == 0 {
+        return Ok((0, object.size_bytes));
+    }
+    let mut range = of_manifest::<Segment>(object.manifest);
+    let mut before = number - 1;
+    loop {
+        let rows = work.scan::<Segment>(range.clone(), SEGMENTS_AHEAD).await?;
+        match (rows.get(before as usize), rows.last()) {
+            (Some((place, segment)), _) => return Ok((place.offset_bytes, segment.size_bytes)),
+            (None, Some((last, _))) => range = range.after(&Segment::encode_key(last)),
+            (None, None) => {
+                let message = format!("manifest {} has fewer segments than its object parts", object.manifest);
+                return Err(TableError::refused(ErrorCode::BlockMissing, u64::from(number), message));
+            }
+        }
+        before -= rows.len() as u32;
+    }
+}
+
 impl Catalog {
     pub(super) async fn head_object(&self, request: HeadObject) -> Result<Response, TableError> {
         let name = check::object_name(request.s3_bucket, request.key)?;
         let work = self.tables.look();
         match work.get::<Object>(&name).await? {
             Some(object) => {
+                let (part_offset_bytes, part_bytes) = match request.part_number {
+                    0 => (0, 0),
+                    number => find_part(&work, &object, number).await?,
+                };
                 let row = Box::new(object.into_message(name.key));
-                Ok(Response::ObjectHead(Box::new(ObjectHead { row })))
+                Ok(Response::ObjectHead(Box::new(ObjectHead { row, part_offset_bytes, part_bytes })))
             }
             None => {
                 require_s3_bucket(&work, &name.s3_bucket).await?;

@@ -41,7 +41,8 @@ impl Catalog {
         check::headers(&request.headers)?;
         let upload = ManifestId(self.tables.world().entropy.u128());
         let key = upload_key(request.s3_bucket, request.key, upload)?;
-        let row = Upload { created_ms: self.now_ms(), completion: None, headers: *request.headers };
+        let checksum_type = check::checksum_type(request.checksum_type)?;
+        let row = Upload { created_ms: self.now_ms(), completion: None, checksum_type, headers: *request.headers };
         self.tables
             .run(async |work: &Work| {
                 require_s3_bucket(work, &key.s3_bucket).await?;
@@ -58,6 +59,7 @@ impl Catalog {
         check::part_number(part.number)?;
         check::etag(&part.etag)?;
         check::object_size(part.size_bytes)?;
+        check::checksum(part.checksum_algorithm.as_deref(), part.checksum_value.as_deref())?;
         let upload_key = upload_key(request.s3_bucket, request.key, ManifestId::from(&request.upload))?;
         let name = check::object_name(upload_key.s3_bucket.clone(), upload_key.key.clone())?;
         let promise = Promise {
@@ -75,6 +77,8 @@ impl Catalog {
             modified_ms: self.now_ms(),
             named_by: None,
             etag: part.etag,
+            checksum_algorithm: part.checksum_algorithm,
+            checksum_value: part.checksum_value,
         };
         loop {
             let step = self.tables.run(async |work: &Work| {
@@ -110,6 +114,7 @@ impl Catalog {
             parts: rows.into_iter().map(|(key, part)| part.into_message(key.number)).collect(),
             end,
             headers: Box::new(upload.headers),
+            checksum_type: upload.checksum_type,
         })))
     }
 

@@ -50,7 +50,7 @@ impl Frontend {
 
     /// The row of an object.
     pub async fn head(&self, name: &ObjectName) -> Result<ObjectRow, GatewayError> {
-        let request = HeadObject { s3_bucket: name.s3_bucket.clone(), key: name.key.clone() };
+        let request = HeadObject { s3_bucket: name.s3_bucket.clone(), key: name.key.clone(), part_number: 0 };
         match self.catalog(Request::HeadObject(Box::new(request))).await? {
             Response::ObjectHead(head) => Ok(*head.row),
             other => Err(unexpected(&other)),

@@ -30,6 +30,7 @@ pub async fn create(
         s3_bucket: input.bucket.clone(),
         key: input.key.clone(),
         headers: Box::new(content_headers!(input).into_row()?),
+        checksum_type: message::ChecksumType::None,
     };
     let answer = frontend.catalog(Request::CreateUpload(Box::new(created))).await;
     let upload = match answer.map_err(|error| to_s3(error, &id))? {

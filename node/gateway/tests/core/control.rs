@@ -97,7 +97,7 @@ impl FakeControl {
                     tables.manifests.remove(&ManifestId::from(&row.manifest));
                     tables.objects.insert(head.key, new);
                 }
-                Response::ObjectHead(Box::new(ObjectHead { row: Box::new(row) }))
+                Response::ObjectHead(Box::new(ObjectHead { row: Box::new(row), part_offset_bytes: 0, part_bytes: 0 }))
             }
             Request::PlanRead(plan) => tables.plan(&plan)?,
             Request::ListBlocks(list) => tables.list(&list)?,
@@ -249,7 +249,7 @@ impl Tables {
         let mut rest = self.parts.range(list.after_number + 1..).map(|(_, part)| part.clone());
         let parts: Vec<_> = rest.by_ref().take(2).collect();
         let end = rest.next().is_none();
-        Response::Parts(Box::new(Parts { parts, end, headers: Box::default() }))
+        Response::Parts(Box::new(Parts { parts, end, headers: Box::default(), checksum_type: ChecksumType::None }))
     }
 
     fn complete(&mut self, complete: CompleteUpload) -> Result<Response, ErrorReply> {

@@ -285,7 +285,11 @@ fn catalog(state: &Shared, request: Request) -> Answer<Response> {
     match request {
         Request::HeadObject(head) => {
             let object = find(state, &ObjectName { s3_bucket: head.s3_bucket, key: head.key })?;
-            return Ok(Response::ObjectHead(Box::new(ObjectHead { row: Box::new(object.row) })));
+            return Ok(Response::ObjectHead(Box::new(ObjectHead {
+                row: Box::new(object.row),
+                part_offset_bytes: 0,
+                part_bytes: 0,
+            })));
         }
         Request::ListObjects(list) => return list_objects(state, &list),
         _ => {}
@@ -382,7 +386,12 @@ fn uploads(state: &mut State, request: Request) -> Answer<Response> {
             let mut parts: Vec<PartRow> = rows.take(list.limit as usize + 1).collect();
             let end = parts.len() <= list.limit as usize;
             parts.truncate(list.limit as usize);
-            Ok(Response::Parts(Box::new(Parts { parts, end, headers: Box::new(upload.headers.clone()) })))
+            Ok(Response::Parts(Box::new(Parts {
+                parts,
+                end,
+                headers: Box::new(upload.headers.clone()),
+                checksum_type: ChecksumType::None,
+            })))
         }
         Request::ListUploads(list) => {
             let after = (list.key_marker.clone(), list.upload_marker.parse::<ManifestId>().ok());
