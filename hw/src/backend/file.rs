@@ -76,7 +76,8 @@ impl ZonedDevice for FileDevice {
     }
 
     fn report(&self, first: ZoneId, count: u32) -> Command<Result<Vec<Zone>, DeviceError>> {
-        Self::settled(Ok(self.core.states.borrow().report(first, count)))
+        // A device whose flush failed is lost to its owner, who asks here whether it still lives.
+        Self::settled(self.core.check().map(|()| self.core.states.borrow().report(first, count)))
     }
 
     fn append(&self, zone: ZoneId, buffer: Buffer, bytes: Range<usize>) -> Transfer<u64> {

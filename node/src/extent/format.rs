@@ -1,7 +1,8 @@
-//! What label, extent header and record share on disk: version, checksum, and why bytes are refused.
+//! What all structures on disk share: magic, version, checksum, and why bytes are refused.
 //!
 //! Whatever a disk holds decodes to a value or to a [`FormatError`]; nothing read from a disk can panic (invariant 11).
 
+use shingle_codec::checksum::crc32c;
 use shingle_proto::limits::RECORD_ALIGN_BYTES;
 
 /// The version this code writes, and the newest it reads. One number for all structures of a disk.
@@ -25,6 +26,25 @@ pub enum FormatError {
     Field(&'static str),
     #[error("shorter than the structure")]
     Short,
+}
+
+/// Whether a structure of `bytes` is what it should be: its magic first, then its checksum, the last four bytes over all
+/// before them, then its version. Fields behind the version mean what this program thinks only when this holds.
+pub fn check_envelope(bytes: &[u8], magic: &[u8; 8]) -> Result<(), FormatError> {
+    let (covered, crc) = bytes.split_last_chunk::<4>().ok_or(FormatError::Short)?;
+    let (found, rest) = covered.split_first_chunk::<8>().ok_or(FormatError::Short)?;
+    let (version, _) = rest.split_first_chunk::<2>().ok_or(FormatError::Short)?;
+    if found != magic {
+        return Err(FormatError::Absent);
+    }
+    if crc32c(covered) != u32::from_le_bytes(*crc) {
+        return Err(FormatError::Checksum);
+    }
+    match u16::from_le_bytes(*version) {
+        1..=FORMAT_VERSION => Ok(()),
+        0 => Err(FormatError::Field("version")),
+        newer => Err(FormatError::Newer(newer)),
+    }
 }
 
 /// `bytes` rounded up to whole 4 KiB units.

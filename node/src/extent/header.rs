@@ -7,7 +7,7 @@ use shingle_proto::ids::{BucketId, ExtentId, OsdId, VolumeId};
 use zerocopy::little_endian::{U16, U32, U64, U128};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::format::{FORMAT_VERSION, FormatError, SECTOR_BYTES};
+use super::format::{FORMAT_VERSION, FormatError, SECTOR_BYTES, check_envelope};
 
 /// First bytes of an extent header.
 pub const EXTENT_MAGIC: [u8; 8] = *b"SHGEXTNT";
@@ -71,17 +71,7 @@ impl ExtentHeader {
     /// Decodes a header from a slot's first bytes.
     pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
         let (sector, _) = ExtentSector::ref_from_prefix(bytes).map_err(|_| FormatError::Short)?;
-        if sector.magic != EXTENT_MAGIC {
-            return Err(FormatError::Absent);
-        }
-        if crc32c(&sector.as_bytes()[..SECTOR_BYTES - 4]) != sector.crc.get() {
-            return Err(FormatError::Checksum);
-        }
-        match sector.version.get() {
-            1..=FORMAT_VERSION => {}
-            0 => return Err(FormatError::Field("version")),
-            newer => return Err(FormatError::Newer(newer)),
-        }
+        check_envelope(sector.as_bytes(), &EXTENT_MAGIC)?;
         Ok(Self {
             extent: ExtentId(sector.extent.get()),
             volume: VolumeId(sector.volume.get()),

@@ -10,7 +10,7 @@ use shingle_proto::limits::JOURNAL_ZONES;
 use zerocopy::little_endian::{U16, U32, U64, U128};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::format::{FORMAT_VERSION, FormatError, SECTOR_BYTES};
+use super::format::{FORMAT_VERSION, FormatError, SECTOR_BYTES, check_envelope};
 use super::layout::{JOURNAL_FIRST_ZONE, Layout};
 
 /// First bytes of a label.
@@ -129,17 +129,7 @@ impl Label {
     /// Decodes a label from a disk's first bytes.
     pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
         let (sector, _) = LabelSector::ref_from_prefix(bytes).map_err(|_| FormatError::Short)?;
-        if sector.magic != LABEL_MAGIC {
-            return Err(FormatError::Absent);
-        }
-        if crc32c(&sector.as_bytes()[..SECTOR_BYTES - 4]) != sector.crc.get() {
-            return Err(FormatError::Checksum);
-        }
-        match sector.version.get() {
-            1..=FORMAT_VERSION => {}
-            0 => return Err(FormatError::Field("version")),
-            newer => return Err(FormatError::Newer(newer)),
-        }
+        check_envelope(sector.as_bytes(), &LABEL_MAGIC)?;
         let geometry = Geometry {
             zones: sector.zones.get(),
             zone_bytes: sector.zone_bytes.get(),

@@ -9,7 +9,7 @@ use shingle_proto::limits::{BLOCK_BYTES_MAX, SEALED_BYTES_MAX};
 use zerocopy::little_endian::{U16, U32, U64, U128};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::format::{FORMAT_VERSION, FormatError, align_up};
+use super::format::{FORMAT_VERSION, FormatError, align_up, check_envelope};
 
 /// First bytes of a record.
 pub const RECORD_MAGIC: [u8; 8] = *b"SHGRECRD";
@@ -135,17 +135,7 @@ impl Record {
     /// Decodes the header at the start of `bytes`.
     pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
         let (header, _) = RecordHeader::ref_from_prefix(bytes).map_err(|_| FormatError::Short)?;
-        if header.magic != RECORD_MAGIC {
-            return Err(FormatError::Absent);
-        }
-        if crc32c(&header.as_bytes()[..RECORD_HEADER_BYTES - 4]) != header.header_crc.get() {
-            return Err(FormatError::Checksum);
-        }
-        match header.version.get() {
-            1..=FORMAT_VERSION => {}
-            0 => return Err(FormatError::Field("version")),
-            newer => return Err(FormatError::Newer(newer)),
-        }
+        check_envelope(header.as_bytes(), &RECORD_MAGIC)?;
         let kind = match header.kind {
             1 => RecordKind::Block,
             2 => RecordKind::Fragment,

@@ -1,7 +1,5 @@
 //! What the tests of this package share: a world, small disks, blocks made from numbers, and a disk that loses power.
 
-#![allow(dead_code, reason = "each test file uses its part")]
-
 pub mod power;
 
 use std::rc::Rc;

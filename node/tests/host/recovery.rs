@@ -1,10 +1,9 @@
 //! Each outcome of a scan by its name, and damage told from torn tails.
 
-mod rig;
-
 use std::rc::Rc;
 
-use rig::{assert_stored, block, get, memory, new_extent, put, start};
+use crate::rig;
+use crate::rig::{assert_stored, block, get, memory, new_extent, put, start};
 use shingle_hw::backend::memory::MemoryDevice;
 use shingle_hw::device::ZonedDevice;
 use shingle_hw::error::DeviceError;

@@ -14,7 +14,7 @@ use shingle_node::extent::record::{
 use shingle_proto::ids::{BlockHash, BucketId, CellId, ExtentId, OsdId, PutId, VolumeId};
 use shingle_proto::limits::{BLOCK_BYTES_MAX, SEALED_BYTES_MAX};
 
-const FORMAT: &str = include_str!("../src/extent/FORMAT.md");
+const FORMAT: &str = include_str!("../../src/extent/FORMAT.md");
 
 /// Name, offset and size of a structure's fields.
 macro_rules! fields {

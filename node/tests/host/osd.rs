@@ -1,13 +1,12 @@
 //! What an OSD promises: group commit, parallel extents, fences, findings, and an end for whatever fails.
 
-mod rig;
-
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::rig;
+use crate::rig::{append_key, assert_stored, block, geometry, get, memory, new_extent, put, read_key, start};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
-use rig::{append_key, assert_stored, block, geometry, get, memory, new_extent, put, read_key, start};
 use shingle_hw::backend::memory::MemoryDevice;
 use shingle_hw::device::ZonedDevice;
 use shingle_hw::error::DeviceError;

@@ -1,11 +1,10 @@
 //! Slots of a disk: they run out, and those of extents that never held a record come back.
 
-mod rig;
-
 use std::rc::Rc;
 use std::time::Duration;
 
-use rig::{assert_stored, block, geometry, memory, new_extent, put, start};
+use crate::rig;
+use crate::rig::{assert_stored, block, geometry, memory, new_extent, put, start};
 use shingle_hw::backend::memory::MemoryDevice;
 use shingle_hw::geometry::Geometry;
 use shingle_node::osd::refusal::Refusal;

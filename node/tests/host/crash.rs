@@ -3,16 +3,15 @@
 //! After each: what was acknowledged is there and exact, nothing else is there unless it is exact too, the next put works,
 //! and a second loss of power later changes none of that.
 
-mod rig;
-
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::rc::Rc;
 
+use crate::rig;
+use crate::rig::power::PowerCut;
+use crate::rig::{Block, assert_stored, block, get, new_extent, put, start};
 use futures_util::future::join_all;
-use rig::power::PowerCut;
-use rig::{Block, assert_stored, block, get, new_extent, put, start};
 use shingle_hw::backend::file;
 use shingle_hw::backend::memory::MemoryDevice;
 use shingle_node::osd::extent::State;

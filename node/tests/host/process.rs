@@ -1,7 +1,5 @@
 //! A real host over loopback: glommio, io_uring, emulated drives in files, and a control plane of a few lines.
 
-mod rig;
-
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -10,7 +8,8 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rig::{Block, CELL, block};
+use crate::rig;
+use crate::rig::{Block, CELL, block};
 use shingle_hw::backend::file;
 use shingle_hw::geometry::Geometry;
 use shingle_node::config::HostConfig;
