@@ -155,6 +155,7 @@ impl Master {
             version: view.version,
             copies: u8::try_from(view.copies).unwrap_or(u8::MAX),
             volumes: view.usable(now).map(describe).collect(),
+            lack: volumes::lack(&view, now),
         }
     }
 

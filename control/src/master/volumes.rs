@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use shingle_proto::ids::{HostId, OsdId};
 use shingle_proto::limits::OSD_OPEN_EXTENTS_MAX;
+use shingle_proto::message::Lack;
 use shingle_seam::clock::Monotonic;
 
-use super::health::Liveness;
+use super::health::{Liveness, OsdHealth};
 use super::view::{Condition, View};
 
 /// Open volumes when there are no more hosts than copies.
@@ -52,6 +53,20 @@ pub fn to_open(view: &View, now: Monotonic) -> Vec<Vec<OsdId>> {
         }
     }
     plan.orders
+}
+
+/// Why no further volume can be opened, if none can. Limits and pauses that end by themselves are no lack.
+pub fn lack(view: &View, now: Monotonic) -> Lack {
+    let roomy = |(id, osd): (&OsdId, &OsdHealth)| {
+        let healthy = view.health.liveness(*id, now) == Liveness::Healthy;
+        (healthy && osd.report.extents_free > 0).then_some(osd.host)
+    };
+    let roomy: BTreeSet<HostId> = view.health.osds().iter().filter_map(roomy).collect();
+    match () {
+        () if view.healthy_hosts(now).len() < view.copies => Lack::Hosts,
+        () if roomy.len() < view.copies => Lack::Room,
+        () => Lack::Nothing,
+    }
 }
 
 impl Plan {

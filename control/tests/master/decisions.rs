@@ -6,11 +6,12 @@ use std::time::Duration;
 use shingle_control::master::health::{HeartbeatRefused, Liveness};
 use shingle_control::master::step::{Order, step};
 use shingle_control::master::view::CloseReason;
+use shingle_control::master::volumes::lack;
 use shingle_proto::ids::{ExtentId, OsdId};
 use shingle_proto::limits::{
     GIB, HOST_SUSPECT_MS, OSD_OPEN_EXTENTS_MAX, SUSPECT_MEMORY_MS, SUSPECT_QUARANTINE_MS, VOLUME_FREE_BYTES_MIN,
 };
-use shingle_proto::message::{ExtentState, Heartbeat, OsdState};
+use shingle_proto::message::{ExtentState, Heartbeat, Lack, OsdState};
 
 use crate::imagined::{COPIES, Cell, DISKS, osd};
 
@@ -37,8 +38,10 @@ fn as_many_hosts_as_copies_keep_two_volumes_and_fewer_none() {
     let cell = Cell::settled(COPIES as u32);
     assert_eq!(cell.offered().len(), 2);
     assert!(cell.view.ready(cell.now));
+    assert_eq!(lack(&cell.view, cell.now), Lack::Nothing);
     let cell = Cell::settled(COPIES as u32 - 1);
     assert_eq!(cell.offered().len(), 0);
+    assert_eq!(lack(&cell.view, cell.now), Lack::Hosts);
     assert!(!cell.view.ready(cell.now));
 }
 
@@ -259,6 +262,7 @@ fn a_cell_without_free_extents_comes_to_rest_without_volumes() {
     cell.pass(SECOND);
     assert_eq!(cell.done, []);
     assert!(!cell.view.ready(cell.now));
+    assert_eq!(lack(&cell.view, cell.now), Lack::Room);
 }
 
 #[test]

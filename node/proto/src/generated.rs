@@ -632,6 +632,96 @@ pub mod shingle {
             since = "2.0.0",
             note = "Use associated constants instead. This will no longer be generated in 2021."
         )]
+        pub const ENUM_MIN_LACK: u8 = 0;
+        #[deprecated(
+            since = "2.0.0",
+            note = "Use associated constants instead. This will no longer be generated in 2021."
+        )]
+        pub const ENUM_MAX_LACK: u8 = 2;
+        #[deprecated(
+            since = "2.0.0",
+            note = "Use associated constants instead. This will no longer be generated in 2021."
+        )]
+        #[allow(non_camel_case_types)]
+        pub const ENUM_VALUES_LACK: [Lack; 3] = [Lack::Nothing, Lack::Hosts, Lack::Room];
+
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+        #[repr(transparent)]
+        pub struct Lack(pub u8);
+        #[allow(non_upper_case_globals)]
+        impl Lack {
+            pub const Nothing: Self = Self(0);
+            pub const Hosts: Self = Self(1);
+            pub const Room: Self = Self(2);
+
+            pub const ENUM_MIN: u8 = 0;
+            pub const ENUM_MAX: u8 = 2;
+            pub const ENUM_VALUES: &'static [Self] = &[Self::Nothing, Self::Hosts, Self::Room];
+            /// Returns the variant's name or "" if unknown.
+            pub fn variant_name(self) -> Option<&'static str> {
+                match self {
+                    Self::Nothing => Some("Nothing"),
+                    Self::Hosts => Some("Hosts"),
+                    Self::Room => Some("Room"),
+                    _ => None,
+                }
+            }
+        }
+        impl ::core::fmt::Debug for Lack {
+            fn fmt(&self, f: &mut ::core::fmt::Formatter) -> ::core::fmt::Result {
+                if let Some(name) = self.variant_name() {
+                    f.write_str(name)
+                } else {
+                    f.write_fmt(format_args!("<UNKNOWN {:?}>", self.0))
+                }
+            }
+        }
+        impl<'a> ::flatbuffers::Follow<'a> for Lack {
+            type Inner = Self;
+            #[inline]
+            unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+                let b = unsafe { ::flatbuffers::read_scalar_at::<u8>(buf, loc) };
+                Self(b)
+            }
+        }
+
+        impl ::flatbuffers::Push for Lack {
+            type Output = Lack;
+            #[inline]
+            unsafe fn push(&self, dst: &mut [u8], _written_len: usize) {
+                unsafe { ::flatbuffers::emplace_scalar::<u8>(dst, self.0) };
+            }
+        }
+
+        impl ::flatbuffers::EndianScalar for Lack {
+            type Scalar = u8;
+            #[inline]
+            fn to_little_endian(self) -> u8 {
+                self.0.to_le()
+            }
+            #[inline]
+            #[allow(clippy::wrong_self_convention)]
+            fn from_little_endian(v: u8) -> Self {
+                let b = u8::from_le(v);
+                Self(b)
+            }
+        }
+
+        impl<'a> ::flatbuffers::Verifiable for Lack {
+            #[inline]
+            fn run_verifier(
+                v: &mut ::flatbuffers::Verifier,
+                pos: usize,
+            ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+                u8::run_verifier(v, pos)
+            }
+        }
+
+        impl ::flatbuffers::SimpleToVerifyInSlice for Lack {}
+        #[deprecated(
+            since = "2.0.0",
+            note = "Use associated constants instead. This will no longer be generated in 2021."
+        )]
         pub const ENUM_MIN_SUSPECT_REASON: u8 = 0;
         #[deprecated(
             since = "2.0.0",
@@ -7985,6 +8075,7 @@ pub mod shingle {
             pub const VT_VERSION: ::flatbuffers::VOffsetT = 4;
             pub const VT_COPIES: ::flatbuffers::VOffsetT = 6;
             pub const VT_VOLUMES: ::flatbuffers::VOffsetT = 8;
+            pub const VT_LACK: ::flatbuffers::VOffsetT = 10;
 
             #[inline]
             pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -8005,6 +8096,7 @@ pub mod shingle {
                 if let Some(x) = args.volumes {
                     builder.add_volumes(x);
                 }
+                builder.add_lack(args.lack);
                 builder.add_copies(args.copies);
                 builder.finish()
             }
@@ -8016,10 +8108,12 @@ pub mod shingle {
                     let x = self.volumes();
                     x.iter().map(|t| t.unpack()).collect()
                 };
+                let lack = self.lack();
                 VolumesT {
                     version,
                     copies,
                     volumes,
+                    lack,
                 }
             }
 
@@ -8052,6 +8146,17 @@ pub mod shingle {
                         .unwrap()
                 }
             }
+            #[inline]
+            pub fn lack(&self) -> Lack {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab
+                        .get::<Lack>(Volumes::VT_LACK, Some(Lack::Nothing))
+                        .unwrap()
+                }
+            }
         }
 
         impl ::flatbuffers::Verifiable for Volumes<'_> {
@@ -8066,6 +8171,7 @@ pub mod shingle {
                     .visit_field::<::flatbuffers::ForwardsUOffset<
                         ::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<Volume>>,
                     >>("volumes", Self::VT_VOLUMES, true)?
+                    .visit_field::<Lack>("lack", Self::VT_LACK, false)?
                     .finish();
                 Ok(())
             }
@@ -8078,6 +8184,7 @@ pub mod shingle {
                     ::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Volume<'a>>>,
                 >,
             >,
+            pub lack: Lack,
         }
         impl<'a> Default for VolumesArgs<'a> {
             #[inline]
@@ -8086,6 +8193,7 @@ pub mod shingle {
                     version: 0,
                     copies: 0,
                     volumes: None, // required field
+                    lack: Lack::Nothing,
                 }
             }
         }
@@ -8114,6 +8222,11 @@ pub mod shingle {
                     .push_slot_always::<::flatbuffers::WIPOffset<_>>(Volumes::VT_VOLUMES, volumes);
             }
             #[inline]
+            pub fn add_lack(&mut self, lack: Lack) {
+                self.fbb_
+                    .push_slot::<Lack>(Volumes::VT_LACK, lack, Lack::Nothing);
+            }
+            #[inline]
             pub fn new(
                 _fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
             ) -> VolumesBuilder<'a, 'b, A> {
@@ -8137,6 +8250,7 @@ pub mod shingle {
                 ds.field("version", &self.version());
                 ds.field("copies", &self.copies());
                 ds.field("volumes", &self.volumes());
+                ds.field("lack", &self.lack());
                 ds.finish()
             }
         }
@@ -8145,6 +8259,7 @@ pub mod shingle {
             pub version: u64,
             pub copies: u8,
             pub volumes: alloc::vec::Vec<VolumeT>,
+            pub lack: Lack,
         }
         impl Default for VolumesT {
             fn default() -> Self {
@@ -8152,6 +8267,7 @@ pub mod shingle {
                     version: 0,
                     copies: 0,
                     volumes: Default::default(),
+                    lack: Lack::Nothing,
                 }
             }
         }
@@ -8167,12 +8283,14 @@ pub mod shingle {
                     let w: alloc::vec::Vec<_> = x.iter().map(|t| t.pack(_fbb)).collect();
                     _fbb.create_vector(&w)
                 });
+                let lack = self.lack;
                 Volumes::create(
                     _fbb,
                     &VolumesArgs {
                         version,
                         copies,
                         volumes,
+                        lack,
                     },
                 )
             }

@@ -22,6 +22,8 @@ pub struct Tables {
     pub rows: BTreeMap<BlockHash, BlockRow>,
     pub parts: BTreeMap<u32, PartRow>,
     pub volumes: Vec<Volume>,
+    /// What the next view says is lacking.
+    pub lack: Lack,
     pub suspects: Vec<ReportSuspect>,
     pub findings: Vec<Finding>,
     pub aborted: usize,
@@ -123,7 +125,7 @@ impl Tables {
             })
         };
         let volumes = self.volumes.iter().filter(shut).cloned().collect();
-        Response::Volumes(Box::new(Volumes { version: 1, copies: 4, volumes }))
+        Response::Volumes(Box::new(Volumes { version: 1, copies: 4, volumes, lack: self.lack }))
     }
 
     fn open_intent(&mut self, lease: Duration) -> Response {
