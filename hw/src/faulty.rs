@@ -176,6 +176,10 @@ impl ZonedDevice for FaultyDevice {
             Fate::Struck(Fault::MisdirectedRead) => self.misdirect(offset_bytes, bytes.len()),
             _ => offset_bytes,
         };
+        if let Some(offset_bytes) = self.faults.unreadable(zone, at, bytes.len() as u64) {
+            let error = DeviceError::Unreadable { zone, offset_bytes };
+            return self.timed(CommandKind::Read, ready((Err(error), buffer)));
+        }
         let flip = matches!(fate, Fate::Struck(Fault::FlippedRead)).then(|| self.faults.draw(bytes.len() as u64 * 8));
         let (read, faults) = (self.inner.read(zone, at, buffer, bytes.clone()), self.faults());
         let command = Box::pin(async move {

@@ -4,11 +4,13 @@
 
 pub mod backend;
 pub mod buffer;
+pub mod clock;
 pub mod device;
 mod draw;
 pub mod error;
 pub mod faulty;
 pub mod geometry;
+pub mod model;
 pub mod ring;
 pub mod zone;
 pub mod zone_state;

@@ -76,6 +76,13 @@ impl MemoryDevice {
         state.cache.power_cycle();
     }
 
+    /// Forgets everything that was ever written; every zone is as it left the factory.
+    pub fn sanitize(&self) {
+        let mut state = self.shared.state.borrow_mut();
+        state.life += 1;
+        state.cache = Cache::new(self.shared.geometry.clone());
+    }
+
     /// Damage at rest: flips the bits of `mask` in one byte of the medium. Nothing happens where nothing was written.
     pub fn flip(&self, zone: ZoneId, offset_bytes: u64, mask: u8) {
         self.shared.state.borrow_mut().cache.flip(zone, offset_bytes, mask);

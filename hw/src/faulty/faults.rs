@@ -3,7 +3,7 @@
 //! Invariant: an armed fault strikes exactly once, on the command it was armed for.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::rc::Rc;
 use std::time::Duration;
@@ -63,6 +63,8 @@ struct Plan {
     armed: Vec<Armed>,
     delays: BTreeMap<CommandKind, RangeInclusive<Duration>>,
     rot: BTreeMap<(ZoneId, u64), u8>,
+    /// Offsets of sectors that cannot be read.
+    unreadable: BTreeSet<(ZoneId, u64)>,
     conditions: BTreeMap<ZoneId, ZoneCondition>,
     seen: BTreeMap<CommandKind, u64>,
     lose_flushes: bool,
@@ -83,6 +85,7 @@ impl Faults {
             armed: Vec::new(),
             delays: BTreeMap::new(),
             rot: BTreeMap::new(),
+            unreadable: BTreeSet::new(),
             conditions: BTreeMap::new(),
             seen: BTreeMap::new(),
             lose_flushes: false,
@@ -137,6 +140,11 @@ impl Faults {
         *self.plan.borrow_mut().rot.entry((zone, offset_bytes)).or_default() ^= mask;
     }
 
+    /// The sector that starts at this offset cannot be read any more, until the zone is reset.
+    pub fn set_unreadable(&self, zone: ZoneId, offset_bytes: u64) {
+        self.plan.borrow_mut().unreadable.insert((zone, offset_bytes));
+    }
+
     /// The zone can no longer be written.
     pub fn set_read_only(&self, zone: ZoneId) {
         self.plan.borrow_mut().conditions.insert(zone, ZoneCondition::ReadOnly);
@@ -153,6 +161,7 @@ impl Faults {
         plan.armed.clear();
         plan.delays.clear();
         plan.rot.clear();
+        plan.unreadable.clear();
         plan.conditions.clear();
         (plan.lose_flushes, plan.stalled, plan.dead) = (false, false, false);
     }
@@ -213,7 +222,18 @@ impl Faults {
         }
     }
 
+    /// The first unreadable byte of a read.
+    pub(super) fn unreadable(&self, zone: ZoneId, offset_bytes: u64, length: u64) -> Option<u64> {
+        let plan = self.plan.borrow();
+        plan.unreadable
+            .range((zone, offset_bytes)..(zone, offset_bytes.saturating_add(length)))
+            .next()
+            .map(|(_, at)| *at)
+    }
+
     pub(super) fn forget_rot(&self, zone: ZoneId) {
-        self.plan.borrow_mut().rot.retain(|(rotten, _), _| *rotten != zone);
+        let plan = &mut *self.plan.borrow_mut();
+        plan.rot.retain(|(rotten, _), _| *rotten != zone);
+        plan.unreadable.retain(|(rotten, _)| *rotten != zone);
     }
 }
