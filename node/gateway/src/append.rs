@@ -123,7 +123,7 @@ impl Appender<'_> {
                 }
             }
             if failures >= PUT_VOLUMES_MAX || full >= PUT_FULL_VOLUMES_MAX {
-                return Err(GatewayError::SlowDown("no volume took the block"));
+                return Err(self.core.placement.refusal("no volume took the block"));
             }
         }
     }

@@ -23,6 +23,9 @@ pub enum GatewayError {
     /// Budget spent, queues full or no volume took the put: try again later.
     #[error("the cell is busy: {0}")]
     SlowDown(&'static str),
+    /// Too few disks have a free extent: waiting does not help, deleting or adding disks does.
+    #[error("the cell is full: too few disks have room for another extent")]
+    Full,
     /// The control plane cannot be reached.
     #[error("the control plane does not answer")]
     ControlUnavailable,

@@ -3,13 +3,15 @@
 
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
 use shingle_proto::ids::BlockHash;
-use shingle_proto::limits::{BLOCK_BYTES_MAX, PLAN_BLOCKS, READ_WINDOW_BLOCKS, SEALED_BYTES_MAX};
+use shingle_proto::limits::{BLOCK_BYTES_MAX, COPIES, PLAN_BLOCKS, READ_WINDOW_BLOCKS, SEALED_BYTES_MAX};
 use shingle_proto::message::{BlockRow, ErrorCode, Id128, PlanRead, ReadPlan, Request};
+use shingle_seam::clock::Monotonic;
 use shingle_seam::tasks::LocalFuture;
 
 use crate::budget::{Budget, Charge};
@@ -211,29 +213,54 @@ async fn read_piece(
     Ok(Bytes::from_owner(Held { plain, _charge: charge }).slice(from..to.max(from)))
 }
 
-/// The block from any member, with a new plan once when the first one leads nowhere.
+/// Pause before a plan that leads nowhere yet is made again.
+const PLAN_AGAIN_MS: u64 = 200;
+
+/// The block from any member, with a new plan when the first one leads nowhere. A plan without all members may come from
+/// a control plane that has just started and not heard its hosts yet: it is made again until the read's deadline.
 async fn read_block(core: &Core, source: &Source, planned: &Planned) -> Result<Vec<u8>, StreamError> {
     let unreadable = || {
         let hash = BlockHash::from(&planned.row.hash);
         tracing::error!(%hash, volume = %planned.volume.id, "block unreadable");
         StreamError::Failed(GatewayError::BlockUnreadable { hash: hash.to_string() })
     };
-    match BlockRead::new(core, &planned.row, &planned.volume, source.origin.trace).run().await {
-        Ok(plain) => return Ok(plain),
-        Err(Unread::Fatal(error)) => return Err(error.into()),
-        Err(Unread::Stale | Unread::Nowhere) => {}
+    let give_up = core.world.clock.now() + core.config.read_deadline;
+    let mut place = planned.clone();
+    loop {
+        match BlockRead::new(core, &place.row, &place.volume, source.origin.trace).run().await {
+            Ok(plain) => return Ok(plain),
+            Err(Unread::Fatal(error)) => return Err(error.into()),
+            Err(Unread::Stale | Unread::Nowhere) => {}
+        }
+        match elsewhere(core, source, &place, give_up).await? {
+            Some(other) => place = other,
+            None => return Err(unreadable()),
+        }
     }
-    let length = u64::from(planned.row.plain_bytes);
-    let (again, _) = plan(core, source, planned.offset_bytes, length, 1).await?;
-    let Some(again) = again.into_iter().next() else { return Err(StreamError::Gone) };
-    // The same place again cannot help, and another hash at this offset cannot be.
-    let same = again.row.put_id == planned.row.put_id && again.volume == planned.volume;
-    if same || again.row.hash != planned.row.hash {
-        return Err(unreadable());
-    }
-    match BlockRead::new(core, &again.row, &again.volume, source.origin.trace).run().await {
-        Ok(plain) => Ok(plain),
-        Err(Unread::Fatal(error)) => Err(error.into()),
-        Err(Unread::Stale | Unread::Nowhere) => Err(unreadable()),
+}
+
+/// Another place to read the block from, if one turns up in time.
+async fn elsewhere(
+    core: &Core,
+    source: &Source,
+    tried: &Planned,
+    give_up: Monotonic,
+) -> Result<Option<Planned>, StreamError> {
+    let length = u64::from(tried.row.plain_bytes);
+    loop {
+        let (again, _) = plan(core, source, tried.offset_bytes, length, 1).await?;
+        let Some(again) = again.into_iter().next() else { return Err(StreamError::Gone) };
+        // Another hash at this offset cannot be.
+        if again.row.hash != tried.row.hash {
+            return Ok(None);
+        }
+        let late = core.world.clock.now() >= give_up;
+        if again.row.put_id != tried.row.put_id || again.volume != tried.volume {
+            return Ok((!late).then_some(again));
+        }
+        if late || again.volume.members.len() >= COPIES {
+            return Ok(None);
+        }
+        core.world.tasks.sleep(Duration::from_millis(PLAN_AGAIN_MS)).await;
     }
 }

@@ -162,6 +162,10 @@ pub const S3_XML_BYTES_MAX: usize = 8 * MIB as usize;
 /// Body read and dropped after a put failed early, so that the client reads the answer instead of a reset.
 pub const S3_DRAIN_BYTES_MAX: u64 = 16 * MIB;
 pub const S3_DRAIN_MS: u64 = 5_000;
+/// What comes behind that is dropped for this long once the answer is out, unless the client falls silent: a connection
+/// that is closed on bytes nobody read takes its answer with it.
+pub const S3_LINGER_MS: u64 = 60_000;
+pub const S3_LINGER_IDLE_MS: u64 = 5_000;
 /// A presigned URL's life (S3's limit: 7 days).
 pub const S3_PRESIGNED_SECONDS_MAX: u64 = 7 * 24 * 3600;
 /// A clock difference that signatures may have (S3's limit: 15 minutes).

@@ -15,7 +15,7 @@ use shingle_proto::ids::{OsdId, VolumeId};
 use shingle_proto::limits::{
     BLOCK_BYTES_MAX, HOST_SUSPECT_MS, RECORD_ALIGN_BYTES, VOLUMES_REFRESH_MS, VOLUMES_STALE_MS, VOLUMES_WAIT_MS,
 };
-use shingle_proto::message::{GetVolumes, Request, Volumes};
+use shingle_proto::message::{GetVolumes, Lack, Request, Volumes};
 use shingle_seam::World;
 use shingle_seam::clock::Monotonic;
 use tokio::sync::Semaphore;
@@ -39,6 +39,8 @@ struct OpenVolume {
 #[derive(Default)]
 struct View {
     volumes: Vec<OpenVolume>,
+    /// Why the control plane cannot open more of them.
+    lack: Lack,
     /// When the request that brought this view was sent; nothing before the first and after a failure.
     fetched: Option<Monotonic>,
     /// Volumes a host or a failed put showed to be closed, since when: skipped until the control plane has followed.
@@ -62,7 +64,7 @@ impl Placement {
         Self { world, control, load, view: RefCell::default(), refreshing: Semaphore::new(1) }
     }
 
-    /// A volume with room for `sealed_bytes`; SlowDown when none turns up within `VOLUMES_WAIT_MS`.
+    /// A volume with room for `sealed_bytes`; SlowDown or Full when none turns up within `VOLUMES_WAIT_MS`.
     pub async fn choose(self: &Rc<Self>, avoid: &Avoid, sealed_bytes: u64) -> Result<Rc<Placed>, GatewayError> {
         self.freshen().await?;
         let asked = self.world.clock.now();
@@ -74,10 +76,19 @@ impl Placement {
                 return Ok(volume);
             }
             if self.world.clock.now() >= give_up {
-                return Err(GatewayError::SlowDown("no open volume can take the block"));
+                return Err(self.refusal("no open volume can take the block"));
             }
             self.world.tasks.sleep(Duration::from_millis(LOOK_AGAIN_MS)).await;
             self.refresh(self.world.clock.now()).await?;
+        }
+    }
+
+    /// Why no volume took a block: the cell is full, or `otherwise`.
+    pub fn refusal(&self, otherwise: &'static str) -> GatewayError {
+        match self.view.borrow().lack {
+            Lack::Room => GatewayError::Full,
+            Lack::Hosts => GatewayError::SlowDown("fewer hosts live than a block has copies"),
+            _ => GatewayError::SlowDown(otherwise),
         }
     }
 
@@ -146,6 +157,7 @@ impl Placement {
                 Err(error) => tracing::warn!(volume = volume.id, %error, "volume not used"),
             }
         }
+        view.lack = volumes.lack;
         view.fetched = Some(sent);
         let forgiving = Duration::from_millis(HOST_SUSPECT_MS);
         view.shut.retain(|_, since| sent < *since + forgiving);

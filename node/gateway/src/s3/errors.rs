@@ -62,6 +62,11 @@ pub fn to_s3(error: GatewayError, request: &RequestId) -> S3Error {
         GatewayError::SlowDown(reason) => {
             refuse(S3ErrorCode::SlowDown, format!("Please reduce your request rate: {reason}"))
         }
+        // The code clients know how to wait on; S3 has none for a store without room.
+        GatewayError::Full => refuse(
+            S3ErrorCode::SlowDown,
+            "The cell is full: too few disks have room for another extent. Delete objects or add disks.",
+        ),
         GatewayError::ControlUnavailable => {
             refuse(S3ErrorCode::ServiceUnavailable, "The control plane does not answer. Please try again.")
         }

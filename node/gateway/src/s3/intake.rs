@@ -15,8 +15,10 @@ use s3s::{Body, HttpError, S3Error, S3ErrorCode, S3Result};
 use shingle_proto::limits::{S3_PRESIGNED_SECONDS_MAX, S3_PUT_BYTES_MAX};
 
 use super::checksum::BodyVerifier;
+use super::complaint;
 use super::errors::{RequestId, RequestIds, bad_request, refuse, unsupported};
 use super::incoming::{Fate, IncomingBody};
+use super::stall::Unread;
 
 /// Shared by all connections of a server.
 pub struct Intake {
@@ -30,14 +32,16 @@ impl Intake {
         Arc::new(Self { service, ids: RequestIds::new(start) })
     }
 
-    /// Serves one request. An error closes the connection.
-    pub async fn call(&self, request: Request<Incoming>) -> Result<Response<Body>, HttpError> {
+    /// Serves one request. An error closes the connection; `unread` is told of a body that nobody will read.
+    pub async fn call(&self, request: Request<Incoming>, unread: &Unread) -> Result<Response<Body>, HttpError> {
         let id = self.ids.next();
         let head = request.method() == Method::HEAD;
-        let mut response = match admit(request, &id) {
-            Ok((request, fate)) => self.serve(request, &fate, &id).await?,
-            Err(error) => closing(answer(error)?),
+        let resource = request.uri().path().to_owned();
+        let response = match admit(request, &id) {
+            Ok((request, fate)) => self.serve(request, &fate, &id, unread).await?,
+            Err(error) => closing(answer(error)?, unread),
         };
+        let mut response = complaint::complete(response, &resource, &id);
         if head && response.headers().contains_key(CONTENT_RANGE) && response.status().is_success() {
             // The library gives 206 to GetObject only.
             *response.status_mut() = StatusCode::PARTIAL_CONTENT;
@@ -49,7 +53,13 @@ impl Intake {
         Ok(response)
     }
 
-    async fn serve(&self, request: Request<Body>, fate: &Fate, id: &RequestId) -> Result<Response<Body>, HttpError> {
+    async fn serve(
+        &self,
+        request: Request<Body>,
+        fate: &Fate,
+        id: &RequestId,
+        unread: &Unread,
+    ) -> Result<Response<Body>, HttpError> {
         let response = self.service.call(request).await.inspect_err(|error| {
             tracing::error!(request = &*id.0, ?error, "a request was left without an answer");
         })?;
@@ -61,13 +71,14 @@ impl Intake {
             Some(error) => answer(error)?,
             None => response,
         };
-        Ok(if fate.is_whole() { response } else { closing(response) })
+        Ok(if fate.is_whole() { response } else { closing(response, unread) })
     }
 }
 
 /// Tells the client that the connection ends: it does when a body stays unread, and a client that does not know loses
 /// its next request on it.
-fn closing(mut response: Response<Body>) -> Response<Body> {
+fn closing(mut response: Response<Body>, unread: &Unread) -> Response<Body> {
+    unread.set();
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     response
 }

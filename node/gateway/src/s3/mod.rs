@@ -7,6 +7,7 @@
 
 mod buckets;
 mod checksum;
+mod complaint;
 mod conditions;
 mod copy;
 mod delete;
@@ -18,6 +19,7 @@ mod incoming;
 mod intake;
 mod listing;
 mod multipart;
+mod ranges;
 mod read;
 mod rechunk;
 pub mod server;

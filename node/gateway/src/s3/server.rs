@@ -28,7 +28,8 @@ use tokio::sync::Semaphore;
 use super::errors::refuse;
 use super::frontend::Frontend;
 use super::intake::Intake;
-use super::stall::StallGuard;
+use super::ranges::IgnoredRange;
+use super::stall::{StallGuard, Unread};
 use crate::request::CoreSender;
 
 /// What an S3 server is started with.
@@ -93,9 +94,14 @@ impl S3Server {
         let mut config = LibraryConfig::default();
         config.xml_max_body_size = S3_XML_BYTES_MAX;
         config.presigned_url_max_skew_time_secs = S3_CLOCK_SKEW_SECONDS_MAX;
-        let mut builder = S3ServiceBuilder::new(Frontend::new(core, options.region));
+        let config = Arc::new(StaticConfigProvider::new(Arc::new(config)));
+        let frontend = Frontend::new(core, options.region);
+        let mut behind = S3ServiceBuilder::new(frontend.clone());
+        behind.set_config(config.clone());
+        let mut builder = S3ServiceBuilder::new(frontend);
         builder.set_auth(OneCredential { access_key: options.access_key, secret_key: options.secret_key.into() });
-        builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
+        builder.set_config(config);
+        builder.set_route(IgnoredRange::new(behind.build()));
         Ok(Self { listener, address, intake: Intake::new(builder.build(), start) })
     }
 
@@ -115,15 +121,17 @@ impl S3Server {
                 Either::Right(((), _)) => break,
             };
             let intake = Arc::clone(&self.intake);
+            let unread = Unread::default();
+            let guarded = StallGuard::new(stream, unread.clone());
             let service = service_fn(move |request| {
-                let intake = Arc::clone(&intake);
-                async move { intake.call(request).await }
+                let (intake, unread) = (Arc::clone(&intake), unread.clone());
+                async move { intake.call(request, &unread).await }
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(Duration::from_millis(S3_HEAD_TIMEOUT_MS))
                 .max_buf_size(S3_HEADER_BYTES_MAX)
-                .serve_connection(TokioIo::new(StallGuard::new(stream)), service);
+                .serve_connection(TokioIo::new(guarded), service);
             let connection = graceful.watch(connection);
             tokio::spawn(async move {
                 if let Err(error) = connection.await {

@@ -40,6 +40,8 @@ pub struct FakeControl {
     pub lease: Cell<Duration>,
     /// Claims answer this much later, so that racing puts all see "unknown".
     pub claim_delay: Cell<Duration>,
+    /// Plans in a row that name this many members at most: hosts not heard of yet.
+    pub unheard: Cell<(u32, usize)>,
     /// Every intent is expired.
     pub expired: Cell<bool>,
     /// The object's row flips to this version right after its next head.
@@ -57,6 +59,7 @@ impl FakeControl {
             tables: RefCell::new(Tables { volumes, ..Tables::default() }),
             lease: Cell::new(Duration::from_secs(60)),
             claim_delay: Cell::new(Duration::ZERO),
+            unheard: Cell::default(),
             expired: Cell::new(false),
             replace_after_head: RefCell::new(None),
         })
@@ -101,7 +104,11 @@ impl FakeControl {
                 }
                 Response::ObjectHead(Box::new(ObjectHead { row: Box::new(row), part_offset_bytes: 0, part_bytes: 0 }))
             }
-            Request::PlanRead(plan) => tables.plan(&plan)?,
+            Request::PlanRead(plan) => {
+                let (left, most) = self.unheard.get();
+                self.unheard.set((left.saturating_sub(1), most));
+                tables.plan(&plan, if left > 0 { most } else { usize::MAX })?
+            }
             Request::ListBlocks(list) => tables.list(&list)?,
             Request::FinishPart(finish) => {
                 tables.parts.insert(finish.part.number, *finish.part);
@@ -211,7 +218,7 @@ impl Tables {
         Ok(Response::ObjectFinished(Box::new(ObjectFinished { row: Box::new(row) })))
     }
 
-    fn plan(&mut self, plan: &PlanRead) -> Result<Response, ErrorReply> {
+    fn plan(&mut self, plan: &PlanRead, members: usize) -> Result<Response, ErrorReply> {
         let Some(manifest) = self.manifests.get(&ManifestId::from(&plan.manifest)) else {
             return refuse(ErrorCode::NoSuchKey);
         };
@@ -227,7 +234,8 @@ impl Tables {
             blocks.push(PlannedBlock { offset_bytes: *offset, row: Box::new(row.clone()), volume: volume as u32 });
             next_offset_bytes = offset + u64::from(*bytes);
         }
-        let volumes = self.volumes.clone();
+        let mut volumes = self.volumes.clone();
+        volumes.iter_mut().for_each(|volume| volume.members.truncate(members));
         Ok(Response::ReadPlan(Box::new(ReadPlan { blocks, volumes, next_offset_bytes })))
     }
 

@@ -175,6 +175,35 @@ fn an_object_replaced_while_it_is_opened_is_read_in_its_new_version() {
 }
 
 #[test]
+fn a_control_plane_that_has_not_heard_its_hosts_yet_is_asked_again() {
+    in_cell(
+        |_| {},
+        async |cell| {
+            let bytes = noise(5, 10_000);
+            cell.put("o", &bytes).await.expect("stored");
+            cell.control.unheard.set((4, 0));
+            assert!(cell.get("o").await.expect("read") == bytes);
+            // The only host heard of so far does not answer.
+            let bucket = cell.control.tables.borrow().rows.values().next().expect("a block").bucket;
+            let volume = cell.control.tables.borrow().volumes.iter().find(|v| v.bucket == bucket).expect("it").clone();
+            cell.hosts[volume.members[0].host as usize - 1].reads.set(Mode::Refuses(ErrorCode::DeviceFailed));
+            cell.control.unheard.set((4, 1));
+            assert!(cell.get("o").await.expect("read") == bytes);
+            assert_eq!(cell.control.tables.borrow().findings.len(), 1, "one bad answer is one finding");
+        },
+    );
+    in_cell(
+        |config| config.read_deadline = Duration::from_millis(700),
+        async |cell| {
+            cell.put("o", b"bytes").await.expect("stored");
+            cell.control.unheard.set((u32::MAX, 0));
+            let error = cell.get("o").await.expect_err("nobody is ever heard of");
+            assert!(matches!(error, GatewayError::BlockUnreadable { .. }), "{error}");
+        },
+    );
+}
+
+#[test]
 fn a_client_that_leaves_stops_the_reads_behind_it() {
     in_cell(
         |_| {},

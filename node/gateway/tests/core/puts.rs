@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use shingle_gateway::request::{Body, BodyPiece, CoreRequest, GatewayError};
-use shingle_proto::message::{ErrorCode, ObjectHeaders, SuspectReason};
+use shingle_proto::message::{ErrorCode, Lack, ObjectHeaders, SuspectReason};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::cell::{BLOCK, Cell, in_cell, listen, name, noise, put};
@@ -168,6 +168,18 @@ fn a_cell_without_a_working_volume_says_slow_down() {
             assert!(matches!(error, GatewayError::SlowDown(_)), "{error}");
             cell.until("intent aborted", || cell.control.tables.borrow().aborted == 1).await;
             assert!(cell.control.tables.borrow().objects.is_empty());
+        },
+    );
+}
+
+#[test]
+fn a_full_cell_says_that_it_is_full() {
+    in_cell(
+        |_| {},
+        async |cell| {
+            cell.control.tables.borrow_mut().volumes.clear();
+            cell.control.tables.borrow_mut().lack = Lack::Room;
+            assert_eq!(cell.put("o", b"bytes").await, Err(GatewayError::Full));
         },
     );
 }

@@ -193,6 +193,54 @@ async fn a_busy_core_is_slow_down_even_while_the_body_is_still_coming() {
 }
 
 #[tokio::test]
+async fn a_client_that_sends_all_before_it_reads_still_gets_its_answer() {
+    let client = Client::start().await;
+    let body_bytes = 64 << 20;
+    let request = client.request("PUT", "/buc/fault/slow-down").payload(UNSIGNED);
+    let request = request.header("content-length", &body_bytes.to_string()).build();
+    let mut stream = TcpStream::connect(client.address).await.unwrap();
+    stream.write_all(b"PUT /buc/fault/slow-down HTTP/1.1\r\n").await.unwrap();
+    for (name, value) in request.headers() {
+        stream.write_all(format!("{name}: {}\r\n", value.to_str().unwrap()).as_bytes()).await.unwrap();
+    }
+    stream.write_all(b"\r\n").await.unwrap();
+    let piece = vec![1; 1 << 20];
+    for _ in 0..body_bytes / piece.len() {
+        stream.write_all(&piece).await.unwrap();
+    }
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("<Code>SlowDown</Code>"), "{answer}");
+}
+
+#[tokio::test]
+async fn every_error_says_what_and_where_and_under_which_id() {
+    let client = Client::start().await;
+    let stranger = Client { secret_key: "wrong".into(), ..client.clone() };
+    for (answer, resource) in [
+        (client.request("GET", "/buc/absent").send().await, "/buc/absent"),
+        (client.request("GET", "/absent").query("list-type", "2").send().await, "/absent"),
+        (client.request("PUT", "/Not_Allowed").send().await, "/Not_Allowed"),
+        (client.request("GET", &format!("/buc/{}", "k".repeat(1025))).send().await, "/buc/kk"),
+        (client.request("PATCH", "/buc/k").send().await, "/buc/k"),
+        (client.request("GET", "/buc").query("acl", "").send().await, "/buc"),
+        (client.request("POST", "/buc").query("delete", "").body("<").send().await, "/buc"),
+        (client.request("PUT", "/buc/k").header("content-md5", "?").body("x").send().await, "/buc/k"),
+        (client.request("GET", "/buc/k").query("versionId", "v").send().await, "/buc/k"),
+        (stranger.request("GET", "/buc/k").send().await, "/buc/k"),
+        (client.request("GET", "/buc/%ff").send().await, "/buc/%ff"),
+    ] {
+        let (text, id) = (answer.text(), answer.header("x-amz-request-id"));
+        assert!(answer.status.is_client_error() || answer.status.is_server_error(), "{resource}: {}", answer.status);
+        assert_eq!(answer.header("content-type"), "application/xml");
+        assert!(!answer.code().is_empty() && !id.is_empty(), "{text}");
+        assert!(text.contains("<Message>") && !text.contains("<Message></Message>"), "{text}");
+        assert!(text.contains(&format!("<Resource>{resource}")), "{text}");
+        assert!(text.contains(&format!("<RequestId>{id}</RequestId>")), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn a_read_that_fails_in_the_middle_is_never_a_short_success() {
     let client = Client::start().await;
     client.request("PUT", "/buc/fault/half").body(Bytes::from(vec![1; 4 << 20])).send().await.expect(200, "");

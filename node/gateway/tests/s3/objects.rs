@@ -57,6 +57,25 @@ async fn ranges_are_cut_at_the_end_and_named() {
 }
 
 #[tokio::test]
+async fn ranges_that_say_nothing_are_ignored() {
+    let client = Client::start().await;
+    client.request("PUT", "/buc/k").body("0123456789").send().await.expect(200, "");
+    for range in ["bytes=0-1,4-5", "bytes=5-2", "bytes=x-", "lines=0-1", "bytes", "bytes=99999999999999999999-"] {
+        for method in ["GET", "HEAD"] {
+            let got = client.request(method, "/buc/k").header("range", range).send().await.expect(200, "");
+            assert_eq!((got.header("content-length"), got.header("content-range")), ("10", ""), "{range}");
+            assert!(!got.header("x-amz-request-id").is_empty());
+        }
+    }
+    let stranger = Client { secret_key: "wrong".into(), ..client.clone() };
+    let forged = stranger.request("GET", "/buc/k").header("range", "bytes=5-2").send().await;
+    forged.expect(403, "SignatureDoesNotMatch");
+    let request = hyper::Request::get("/buc/k").header("host", "localhost").header("range", "bytes=5-2");
+    let unsigned = client.send(request.body(http_body_util::Full::default()).unwrap()).await;
+    unsigned.expect(403, "AccessDenied");
+}
+
+#[tokio::test]
 async fn conditions_answer_304_and_412() {
     let client = Client::start().await;
     let etag = client.request("PUT", "/buc/k").body("x").send().await.header("etag").to_owned();
