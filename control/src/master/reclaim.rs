@@ -20,7 +20,7 @@ use crate::tables::intents::Intent;
 use crate::tables::keys::KeyRange;
 use crate::tables::manifests::{Chunk, Entry, Manifest, PlaceKey, Segment, of_manifest};
 use crate::tables::reclaim_queue::{Reclaim, ReclaimKey, Why};
-use crate::tables::references::{Reference, ReferenceKey};
+use crate::tables::references::drop_reference;
 use crate::tables::row::Row;
 use crate::tables::uploads::{Completion, Part, PartKey, Upload};
 use crate::tables::work::{TableError, Work};
@@ -272,7 +272,7 @@ async fn shrink_manifest(work: &Work, manifest: ManifestId, now_ms: u64) -> Resu
     let entries = work.scan::<Entry>(of_manifest::<Entry>(manifest), RECLAIM_BLOCKS_MAX).await?;
     if !entries.is_empty() {
         for (key, entry) in &entries {
-            drop_reference(work, manifest, entry.hash).await?;
+            release(work, manifest, entry.hash).await?;
             work.remove(key, entry);
         }
         return Ok(Step::More);
@@ -299,7 +299,7 @@ async fn shrink_manifest(work: &Work, manifest: ManifestId, now_ms: u64) -> Resu
 async fn shorten_chunk(work: &Work, key: &PlaceKey, chunk: &Chunk) -> Result<(), TableError> {
     let keep = chunk.entries.len().saturating_sub(RECLAIM_BLOCKS_MAX);
     for entry in chunk.entries.iter().skip(keep) {
-        drop_reference(work, key.manifest, entry.hash).await?;
+        release(work, key.manifest, entry.hash).await?;
     }
     if keep == 0 {
         work.remove(key, chunk);
@@ -312,12 +312,8 @@ async fn shorten_chunk(work: &Work, key: &PlaceKey, chunk: &Chunk) -> Result<(),
 }
 
 /// Drops a manifest's reference to a block, and the block's row if this transaction reads that it was the last one.
-async fn drop_reference(work: &Work, manifest: ManifestId, hash: BlockHash) -> Result<(), TableError> {
-    let key = ReferenceKey { hash, manifest };
-    if let Some(reference) = work.get::<Reference>(&key).await? {
-        work.remove(&key, &reference);
-    }
-    if work.scan::<Reference>(Reference::to_block(hash), 1).await?.is_empty()
+async fn release(work: &Work, manifest: ManifestId, hash: BlockHash) -> Result<(), TableError> {
+    if drop_reference(work, hash, manifest).await?
         && let Some(block) = work.get::<Block>(&hash).await?
     {
         work.remove(&hash, &block);

@@ -3,6 +3,7 @@
 //! Invariants: transactions are judged and applied in the order they came in; none is answered before the fsync of its
 //! group; the first failed write ends all writing, and every later transaction is told so.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Receiver;
@@ -11,7 +12,7 @@ use fjall::{Database, Keyspace, PersistMode};
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 use super::StoreError;
-use super::optimistic::Commit;
+use super::optimistic::{Change, Commit, Write};
 use super::resolver::Resolver;
 
 /// A transaction waiting for its commit, with its share of the queue's bytes.
@@ -33,6 +34,9 @@ pub(super) struct Committer {
 
 /// A transaction of a group that is being written, and its verdict.
 type Judged = (Waiting, Result<(), StoreError>);
+
+/// Keys written by the group so far that may be added to, with their values; `None` was cleared.
+type Counters = HashMap<Vec<u8>, Option<Vec<u8>>>;
 
 impl Committer {
     pub fn new(
@@ -57,19 +61,18 @@ impl Committer {
     fn commit_group(&mut self, group: Vec<Waiting>) {
         let mut batch = self.database.batch().durability(Some(PersistMode::SyncAll));
         let mut judged: Vec<Judged> = Vec::with_capacity(group.len());
+        let mut counters = Counters::new();
         for mut waiting in group {
             let verdict = self.judge(&waiting.commit);
             if verdict.is_ok() {
-                for (key, value) in std::mem::take(&mut waiting.commit.writes) {
-                    match value {
-                        Some(value) => batch.insert(&self.keyspace, key, value),
-                        None => batch.remove(&self.keyspace, key),
-                    }
+                let writes = std::mem::take(&mut waiting.commit.writes);
+                if let Err(error) = self.apply(writes, &mut batch, &mut counters) {
+                    self.end(&error);
                 }
             }
             judged.push((waiting, verdict));
         }
-        if !batch.is_empty() {
+        if !batch.is_empty() && self.healthy().is_ok() {
             self.write(batch);
         }
         for (waiting, verdict) in judged {
@@ -90,17 +93,48 @@ impl Committer {
         Ok(())
     }
 
+    /// Puts a transaction's writes into the group's batch. Counters are read here: this thread is the only writer, and
+    /// what earlier transactions of the group made of them is in `counters`.
+    fn apply(
+        &self,
+        writes: Vec<Write>,
+        batch: &mut fjall::OwnedWriteBatch,
+        counters: &mut Counters,
+    ) -> Result<(), fjall::Error> {
+        for (key, change) in writes {
+            let before = match &change {
+                Change::Add(_) => match counters.get(&key) {
+                    Some(value) => value.clone(),
+                    None => self.keyspace.get(&key)?.map(|value| value.to_vec()),
+                },
+                Change::Set(_) | Change::Clear => None,
+            };
+            let remember = change.may_be_added_to();
+            let value = change.over(before.as_deref());
+            if remember {
+                counters.insert(key.clone(), value.clone());
+            }
+            match value {
+                Some(value) => batch.insert(&self.keyspace, key, value),
+                None => batch.remove(&self.keyspace, key),
+            }
+        }
+        Ok(())
+    }
+
     fn write(&mut self, batch: fjall::OwnedWriteBatch) {
         match batch.commit() {
             Ok(()) => {
                 self.syncs.fetch_add(1, Ordering::Relaxed);
                 self.visible.store(self.resolver.last().0, Ordering::Release);
             }
-            Err(error) => {
-                tracing::error!(%error, "the store cannot write: nothing is acknowledged any more");
-                self.broken.send_replace(Some(error.to_string().into()));
-            }
+            Err(error) => self.end(&error),
         }
+    }
+
+    fn end(&mut self, error: &fjall::Error) {
+        tracing::error!(%error, "the store cannot write: nothing is acknowledged any more");
+        self.broken.send_replace(Some(error.to_string().into()));
     }
 
     fn healthy(&self) -> Result<(), StoreError> {

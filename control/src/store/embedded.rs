@@ -2,7 +2,8 @@
 //!
 //! fjall's default commit is not safe against power loss and holds one lock. Here one thread owns all writes: it takes
 //! every transaction that arrived while the previous fsync ran, checks each against those before it, applies all of them
-//! as one batch, makes one fsync, and answers them all. Readers use snapshots, which show durable commits only.
+//! as one batch, makes one fsync, and answers them all. Readers use snapshots, which show durable commits only; ranges
+//! are read on threads of their own, because there is no telling how long one takes.
 //! Invariant: after a failed write or fsync nothing is acknowledged any more, until the store is opened again.
 
 use std::cell::Cell;
@@ -21,7 +22,8 @@ use tokio::sync::{Semaphore, oneshot, watch};
 
 use super::committer::{Committer, Waiting};
 use super::meter::Meter;
-use super::optimistic::{Backend, Commit, OptimisticTransaction};
+use super::optimistic::{Backend, Commit, OptimisticTransaction, Span};
+use super::readers::Readers;
 use super::resolver::Version;
 use super::{Pair, Store, StoreError, StoreMetrics, Transaction};
 
@@ -41,7 +43,7 @@ const PERMIT_BYTES: usize = 1024;
 const KEYSPACE: &str = "shingle";
 /// In the store's directory: which of our formats it is.
 const VERSION_FILE: &str = "SHINGLE-STORE";
-const VERSION_TEXT: &str = "shingle store 1\n";
+const VERSION_TEXT: &str = "shingle store 2\n";
 
 /// Why a store does not open, one variant per reaction.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +70,7 @@ struct Inner {
     syncs: Arc<AtomicU64>,
     queue: mpsc::Sender<Waiting>,
     room: Arc<Semaphore>,
+    readers: Readers,
     meter: Meter,
 }
 
@@ -89,20 +92,9 @@ impl Backend for Inner {
         Ok(value.map(|value| value.to_vec()))
     }
 
-    fn scan(
-        &self,
-        snapshot: &Snapshot,
-        begin: &[u8],
-        end: &[u8],
-        limit: usize,
-        reverse: bool,
-    ) -> Result<Vec<Pair>, StoreError> {
-        let range = snapshot.range(&self.keyspace, begin..end);
-        let pair = |guard: fjall::Guard| {
-            let (key, value) = guard.into_inner().map_err(failed)?;
-            Ok((key.to_vec(), value.to_vec()))
-        };
-        if reverse { range.rev().take(limit).map(pair).collect() } else { range.take(limit).map(pair).collect() }
+    fn scan<'a>(&'a self, snapshot: &'a Snapshot, span: Span) -> LocalFuture<'a, Result<Vec<Pair>, StoreError>> {
+        let (snapshot, keyspace) = (snapshot.clone(), self.keyspace.clone());
+        Box::pin(self.readers.read(move || scan_now(&snapshot, &keyspace, &span)))
     }
 
     fn commit(self: Rc<Self>, commit: Commit) -> LocalFuture<'static, Result<(), StoreError>> {
@@ -163,8 +155,9 @@ impl EmbeddedStore {
             .spawn(move || committer.run(&arrivals))
             .map_err(|source| OpenError::Io { dir: dir.display().to_string(), source })?;
         let room = Arc::new(Semaphore::new(STORE_COMMIT_QUEUE_BYTES_MAX / PERMIT_BYTES));
+        let readers = Readers::start().map_err(|source| OpenError::Io { dir: dir.display().to_string(), source })?;
         let meter = Meter::new();
-        let inner = Rc::new(Inner { clock, database, keyspace, visible, syncs, queue, room, meter });
+        let inner = Rc::new(Inner { clock, database, keyspace, visible, syncs, queue, room, readers, meter });
         Ok(Self { inner: Some(inner), committer: Cell::new(Some(thread)), broken: watch })
     }
 
@@ -204,6 +197,17 @@ impl Drop for EmbeddedStore {
             tracing::error!("the store's committer had panicked");
         }
     }
+}
+
+/// Keys that were cleared are passed over one by one, so that even one pair can take long.
+fn scan_now(snapshot: &Snapshot, keyspace: &Keyspace, span: &Span) -> Result<Vec<Pair>, StoreError> {
+    let range = snapshot.range(keyspace, span.begin.as_slice()..span.end.as_slice());
+    let pair = |guard: fjall::Guard| {
+        let (key, value) = guard.into_inner().map_err(failed)?;
+        Ok((key.to_vec(), value.to_vec()))
+    };
+    let limit = span.limit;
+    if span.reverse { range.rev().take(limit).map(pair).collect() } else { range.take(limit).map(pair).collect() }
 }
 
 fn failed(error: fjall::Error) -> StoreError {

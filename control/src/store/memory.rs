@@ -16,7 +16,7 @@ use shingle_seam::clock::Monotonic;
 use shingle_seam::tasks::LocalFuture;
 
 use super::meter::Meter;
-use super::optimistic::{Backend, Commit, OptimisticTransaction, Write};
+use super::optimistic::{Backend, Commit, OptimisticTransaction, Span, Write};
 use super::resolver::{Resolver, Version};
 use super::{Pair, Store, StoreError, StoreMetrics, Transaction};
 
@@ -81,8 +81,10 @@ impl MemoryDisk {
 impl Content {
     fn apply(&mut self, writes: Vec<Write>, now: Monotonic) {
         let version = self.resolver.record(writes.iter().map(|(key, _)| key.as_slice()), now);
-        for (key, value) in writes {
-            self.values.entry(key).or_default().push((version, value.map(Rc::from)));
+        for (key, change) in writes {
+            let values = self.values.entry(key).or_default();
+            let value = change.over(values.last().and_then(|(_, value)| value.as_deref()));
+            values.push((version, value.map(Rc::from)));
         }
         for key in self.resolver.forget(now) {
             self.trim(&key);
@@ -139,22 +141,18 @@ impl Backend for Inner {
         Ok(content.values.get(key).and_then(|values| at(values, *snapshot)))
     }
 
-    fn scan(
-        &self,
-        snapshot: &Version,
-        begin: &[u8],
-        end: &[u8],
-        limit: usize,
-        reverse: bool,
-    ) -> Result<Vec<Pair>, StoreError> {
-        let content = self.disk.content.borrow();
-        content.check_readable(*snapshot)?;
-        let range = content.values.range::<[u8], _>((Bound::Included(begin), Bound::Excluded(end)));
-        let pair = |(key, values): (&Vec<u8>, &Values)| Some((key.clone(), at(values, *snapshot)?));
-        Ok(if reverse {
-            range.rev().filter_map(pair).take(limit).collect()
-        } else {
-            range.filter_map(pair).take(limit).collect()
+    fn scan<'a>(&'a self, snapshot: &'a Version, span: Span) -> LocalFuture<'a, Result<Vec<Pair>, StoreError>> {
+        Box::pin(async move {
+            let content = self.disk.content.borrow();
+            content.check_readable(*snapshot)?;
+            let bounds = (Bound::Included(span.begin.as_slice()), Bound::Excluded(span.end.as_slice()));
+            let range = content.values.range::<[u8], _>(bounds);
+            let pair = |(key, values): (&Vec<u8>, &Values)| Some((key.clone(), at(values, *snapshot)?));
+            Ok(if span.reverse {
+                range.rev().filter_map(pair).take(span.limit).collect()
+            } else {
+                range.filter_map(pair).take(span.limit).collect()
+            })
         })
     }
 

@@ -8,6 +8,7 @@ pub mod embedded;
 pub mod memory;
 mod meter;
 mod optimistic;
+mod readers;
 pub mod resolver;
 
 use std::sync::Arc;
@@ -54,12 +55,18 @@ pub trait Transaction {
     /// The value of a key, this transaction's own writes included. Adds the key to the conflict check, unless the
     /// value is its own.
     fn get<'a>(&'a self, key: &'a [u8]) -> LocalFuture<'a, Result<Option<Vec<u8>>, StoreError>>;
+    /// As `get`, without adding the key to the conflict check: the value may have changed by the time of the commit.
+    fn peek<'a>(&'a self, key: &'a [u8]) -> LocalFuture<'a, Result<Option<Vec<u8>>, StoreError>>;
     /// Pairs in key order, this transaction's own writes included. Adds what was read, up to the last pair when the
     /// limit cut it off, to the conflict check unless `snapshot` is set.
     fn range(&self, read: RangeRead) -> LocalFuture<'_, Result<Vec<Pair>, StoreError>>;
     /// Keys are never empty.
     fn set(&self, key: Vec<u8>, value: Vec<u8>);
     fn clear(&self, key: Vec<u8>);
+    /// Adds to a counter: 8 bytes, little-endian, wrapping; a missing one is zero. The addition is done when the
+    /// transaction commits, without a read: transactions that add to one counter do not conflict with each other, only
+    /// with those that read it.
+    fn add(&self, key: Vec<u8>, delta: u64);
     /// Durable when it ends with `Ok`.
     fn commit(self: Box<Self>) -> LocalFuture<'static, Result<(), StoreError>>;
 }
@@ -75,6 +82,13 @@ pub struct StoreMetrics {
     /// Time from asking for a commit to its being durable.
     pub commit_p50_us: u32,
     pub commit_p99_us: u32,
+}
+
+/// A counter's value after an addition; a value of another length is cut, or filled with zeros.
+pub(crate) fn counter_after(value: Option<&[u8]>, delta: u64) -> [u8; 8] {
+    let mut bytes = [0; 8];
+    bytes.iter_mut().zip(value.unwrap_or_default()).for_each(|(byte, value)| *byte = *value);
+    u64::from_le_bytes(bytes).wrapping_add(delta).to_le_bytes()
 }
 
 /// A store.

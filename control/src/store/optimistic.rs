@@ -15,10 +15,55 @@ use shingle_seam::clock::Monotonic;
 use shingle_seam::tasks::LocalFuture;
 
 use super::resolver::{ReadSet, Version};
-use super::{Pair, RangeRead, StoreError, Transaction};
+use super::{Pair, RangeRead, StoreError, Transaction, counter_after};
 
-/// A key's new value; `None` clears it.
-pub(super) type Write = (Vec<u8>, Option<Vec<u8>>);
+/// What happens to a key.
+#[derive(Debug, Clone)]
+pub(super) enum Change {
+    Set(Vec<u8>),
+    Clear,
+    /// See [`Transaction::add`].
+    Add(u64),
+}
+
+impl Change {
+    /// The key's value after the change.
+    pub fn over(self, before: Option<&[u8]>) -> Option<Vec<u8>> {
+        match self {
+            Self::Set(value) => Some(value),
+            Self::Clear => None,
+            Self::Add(delta) => Some(counter_after(before, delta).to_vec()),
+        }
+    }
+
+    /// Whether somebody may add to what this leaves.
+    pub fn may_be_added_to(&self) -> bool {
+        match self {
+            Self::Set(value) => value.len() == size_of::<u64>(),
+            Self::Clear | Self::Add(_) => true,
+        }
+    }
+
+    fn value_bytes(&self) -> usize {
+        match self {
+            Self::Set(value) => value.len(),
+            Self::Clear => 0,
+            Self::Add(_) => size_of::<u64>(),
+        }
+    }
+}
+
+/// A key and what happens to it.
+pub(super) type Write = (Vec<u8>, Change);
+
+/// Keys to read: `begin <= key < end`, which is not empty, and how many of them.
+#[derive(Debug, Clone)]
+pub(super) struct Span {
+    pub begin: Vec<u8>,
+    pub end: Vec<u8>,
+    pub limit: usize,
+    pub reverse: bool,
+}
 
 /// A transaction as the committer gets it.
 pub(super) struct Commit {
@@ -47,15 +92,9 @@ pub(super) trait Backend: 'static {
     /// A snapshot and the version it shows; it may show later commits too, which then only conflict more often.
     fn snapshot(&self) -> (Version, Self::Snapshot);
     fn get(&self, snapshot: &Self::Snapshot, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
-    /// Up to `limit` pairs of `begin <= key < end`, which is not empty.
-    fn scan(
-        &self,
-        snapshot: &Self::Snapshot,
-        begin: &[u8],
-        end: &[u8],
-        limit: usize,
-        reverse: bool,
-    ) -> Result<Vec<Pair>, StoreError>;
+    /// The first pairs of the span. May take long (a long span, many cleared keys in it), so it must not block the thread
+    /// for that time.
+    fn scan<'a>(&'a self, snapshot: &'a Self::Snapshot, span: Span) -> LocalFuture<'a, Result<Vec<Pair>, StoreError>>;
     fn commit(self: Rc<Self>, commit: Commit) -> LocalFuture<'static, Result<(), StoreError>>;
 }
 
@@ -65,7 +104,7 @@ pub(super) struct OptimisticTransaction<B: Backend> {
     begun: Monotonic,
     snapshot: OnceCell<(Version, B::Snapshot)>,
     reads: RefCell<ReadSet>,
-    writes: RefCell<BTreeMap<Vec<u8>, Option<Vec<u8>>>>,
+    writes: RefCell<BTreeMap<Vec<u8>, Change>>,
 }
 
 impl<B: Backend> OptimisticTransaction<B> {
@@ -83,33 +122,46 @@ impl<B: Backend> OptimisticTransaction<B> {
         &self.snapshot.get_or_init(|| self.backend.snapshot()).1
     }
 
-    fn get_now(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+    fn get_now(&self, key: &[u8], snapshot: bool) -> Result<Option<Vec<u8>>, StoreError> {
         self.check_age()?;
-        if let Some(own) = self.writes.borrow().get(key) {
-            return Ok(own.clone());
+        let own = self.writes.borrow().get(key).cloned();
+        if let Some(own @ (Change::Set(_) | Change::Clear)) = own {
+            return Ok(own.over(None));
         }
         let value = self.backend.get(self.snapshot(), key)?;
-        self.reads.borrow_mut().keys.insert(key.to_vec());
-        Ok(value)
+        if !snapshot {
+            self.reads.borrow_mut().keys.insert(key.to_vec());
+        }
+        Ok(match own {
+            Some(own) => own.over(value.as_deref()),
+            None => value,
+        })
     }
 
-    fn range_now(&self, read: RangeRead) -> Result<Vec<Pair>, StoreError> {
+    async fn range_now(&self, read: RangeRead) -> Result<Vec<Pair>, StoreError> {
         self.check_age()?;
         if read.begin >= read.end || read.limit == 0 {
             return Ok(Vec::new());
         }
-        let writes = self.writes.borrow();
-        let bounds = (Bound::Included(read.begin.as_slice()), Bound::Excluded(read.end.as_slice()));
-        let own: Vec<_> = writes.range::<[u8], _>(bounds).collect();
-        // Own writes can hide at most as many pairs as there are of them.
-        let fetch = read.limit.saturating_add(own.len());
-        let below = self.backend.scan(self.snapshot(), &read.begin, &read.end, fetch, read.reverse)?;
+        let own = self.own_writes(&read);
+        let span = Span {
+            begin: read.begin.clone(),
+            end: read.end.clone(),
+            // Own writes can hide at most as many pairs as there are of them.
+            limit: read.limit.saturating_add(own.len()),
+            reverse: read.reverse,
+        };
+        let below = self.backend.scan(self.snapshot(), span).await?;
         let pairs = merge(below, own, read.limit, read.reverse);
-        drop(writes);
         if !read.snapshot {
             self.reads.borrow_mut().ranges.push(range_read(read, &pairs));
         }
         Ok(pairs)
+    }
+
+    fn own_writes(&self, read: &RangeRead) -> Vec<Write> {
+        let bounds = (Bound::Included(read.begin.as_slice()), Bound::Excluded(read.end.as_slice()));
+        self.writes.borrow().range::<[u8], _>(bounds).map(|(key, change)| (key.clone(), change.clone())).collect()
     }
 
     fn into_commit(self) -> Result<Option<(Rc<B>, Commit)>, StoreError> {
@@ -129,19 +181,34 @@ impl<B: Backend> OptimisticTransaction<B> {
 
 impl<B: Backend> Transaction for OptimisticTransaction<B> {
     fn get<'a>(&'a self, key: &'a [u8]) -> LocalFuture<'a, Result<Option<Vec<u8>>, StoreError>> {
-        Box::pin(async move { self.get_now(key) })
+        Box::pin(async move { self.get_now(key, false) })
+    }
+
+    fn peek<'a>(&'a self, key: &'a [u8]) -> LocalFuture<'a, Result<Option<Vec<u8>>, StoreError>> {
+        Box::pin(async move { self.get_now(key, true) })
     }
 
     fn range(&self, read: RangeRead) -> LocalFuture<'_, Result<Vec<Pair>, StoreError>> {
-        Box::pin(async move { self.range_now(read) })
+        Box::pin(self.range_now(read))
     }
 
     fn set(&self, key: Vec<u8>, value: Vec<u8>) {
-        self.writes.borrow_mut().insert(key, Some(value));
+        self.writes.borrow_mut().insert(key, Change::Set(value));
     }
 
     fn clear(&self, key: Vec<u8>) {
-        self.writes.borrow_mut().insert(key, None);
+        self.writes.borrow_mut().insert(key, Change::Clear);
+    }
+
+    fn add(&self, key: Vec<u8>, delta: u64) {
+        let mut writes = self.writes.borrow_mut();
+        let change = match writes.remove(&key) {
+            None => Change::Add(delta),
+            Some(Change::Add(earlier)) => Change::Add(earlier.wrapping_add(delta)),
+            Some(Change::Set(value)) => Change::Set(counter_after(Some(&value), delta).to_vec()),
+            Some(Change::Clear) => Change::Set(counter_after(None, delta).to_vec()),
+        };
+        writes.insert(key, change);
     }
 
     fn commit(self: Box<Self>) -> LocalFuture<'static, Result<(), StoreError>> {
@@ -158,14 +225,14 @@ fn millis(duration: Duration) -> u64 {
 }
 
 /// Pairs of the snapshot with own writes laid over them, both in reading order, cut to `limit`.
-fn merge(below: Vec<Pair>, own: Vec<(&Vec<u8>, &Option<Vec<u8>>)>, limit: usize, reverse: bool) -> Vec<Pair> {
+fn merge(below: Vec<Pair>, own: Vec<Write>, limit: usize, reverse: bool) -> Vec<Pair> {
     let mut merged: BTreeMap<Vec<u8>, Vec<u8>> = below.into_iter().collect();
     // Below was cut at limit + own writes: what lies beyond its last pair is unknown, but also beyond `limit` pairs.
-    for (key, value) in own {
-        match value {
-            Some(value) => merged.insert(key.clone(), value.clone()),
-            None => merged.remove(key),
-        };
+    for (key, change) in own {
+        let before = merged.remove(&key);
+        if let Some(value) = change.over(before.as_deref()) {
+            merged.insert(key, value);
+        }
     }
     let pairs = merged.into_iter();
     if reverse { pairs.rev().take(limit).collect() } else { pairs.take(limit).collect() }
@@ -189,8 +256,8 @@ fn range_read(read: RangeRead, pairs: &[Pair]) -> (Vec<u8>, Vec<u8>) {
 
 fn sizes_within_limits(reads: &ReadSet, writes: &[Write]) -> Result<usize, StoreError> {
     let mut bytes = reads.bytes();
-    for (key, value) in writes {
-        let value_bytes = value.as_ref().map_or(0, Vec::len);
+    for (key, change) in writes {
+        let value_bytes = change.value_bytes();
         if key.is_empty() || key.len() > STORE_KEY_BYTES_MAX {
             return Err(StoreError::TooLarge { bytes: key.len() });
         }

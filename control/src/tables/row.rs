@@ -12,6 +12,8 @@ pub trait Row: Sized + Clone + PartialEq + fmt::Debug {
     /// The first byte of the value. A change of the value's layout raises it, and `take` keeps reading the older ones
     /// (`Reader::version`).
     const VERSION: u8 = 1;
+    /// Whether a row with a certain value proves which transaction wrote it. A count proves nothing: others reach it too.
+    const TELLS_ITS_WRITER: bool = true;
     type Key: Clone + PartialEq + fmt::Debug;
 
     fn put_key(key: &Self::Key, out: &mut KeyWriter);
@@ -55,6 +57,9 @@ pub trait Row: Sized + Clone + PartialEq + fmt::Debug {
         decode().map_err(|damage| RowDamaged { table: Self::TABLE, key: key.to_vec(), damage })
     }
 }
+
+/// A row whose value is one number that stores can add to (`Transaction::add`): 8 bytes, little-endian, no version.
+pub trait Counter: Row {}
 
 /// A stored row that does not decode.
 #[derive(Debug, Clone, PartialEq, Eq)]

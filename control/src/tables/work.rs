@@ -6,7 +6,7 @@ use std::cell::{Cell, RefCell};
 use shingle_proto::message::{ErrorCode, ErrorReply};
 
 use super::keys::KeyRange;
-use super::row::{Row, RowDamaged};
+use super::row::{Counter, Row, RowDamaged};
 use super::tally::Tally;
 use crate::store::{RangeRead, StoreError, Transaction};
 
@@ -71,10 +71,13 @@ impl Work {
     /// The row, this transaction's own writes included; joins the conflict check.
     pub async fn get<R: Row>(&self, key: &R::Key) -> Result<Option<R>, TableError> {
         let key = R::encode_key(key);
-        match self.transaction.get(&key).await? {
-            Some(value) => Ok(Some(R::decode(&key, &value)?)),
-            None => Ok(None),
-        }
+        decoded(&key, self.transaction.get(&key).await?)
+    }
+
+    /// As `get`, without joining the conflict check: the row may have changed by the time of the commit.
+    pub async fn peek<R: Row>(&self, key: &R::Key) -> Result<Option<R>, TableError> {
+        let key = R::encode_key(key);
+        decoded(&key, self.transaction.peek(&key).await?)
     }
 
     /// Up to `limit` rows in key order; joins the conflict check.
@@ -116,6 +119,12 @@ impl Work {
         self.change(R::encode_key(key), Some(old), None);
     }
 
+    /// Adds to a row that is a counter, without a read: additions do not conflict with each other.
+    pub fn add<R: Counter>(&self, key: &R::Key, delta: u64) {
+        self.writes.set(true);
+        self.transaction.add(R::encode_key(key), delta);
+    }
+
     fn change<R: Row>(&self, key: Vec<u8>, old: Option<&R>, new: Option<&R>) {
         let mut tally = self.tally.get();
         if let Some(old) = old {
@@ -127,7 +136,9 @@ impl Work {
         self.tally.set(tally);
         self.writes.set(true);
         let value = new.map(Row::encode);
-        self.testify(&key, &value);
+        if R::TELLS_ITS_WRITER {
+            self.testify(&key, &value);
+        }
         match value {
             Some(value) => self.transaction.set(key, value),
             None => self.transaction.clear(key),
@@ -157,6 +168,10 @@ impl Work {
         let witness = self.witness.into_inner();
         self.writes.get().then_some(Finished { transaction: self.transaction, tally: self.tally.get(), witness })
     }
+}
+
+fn decoded<R: Row>(key: &[u8], value: Option<Vec<u8>>) -> Result<Option<R>, TableError> {
+    Ok(value.map(|value| R::decode(key, &value)).transpose()?)
 }
 
 /// A transaction that only has to be committed.

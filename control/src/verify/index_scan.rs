@@ -17,7 +17,7 @@ use crate::tables::keys::KeyRange;
 use crate::tables::manifests::{Chunk, Entry, Manifest, ManifestKind, PlaceKey, Segment};
 use crate::tables::objects::{Object, ObjectKey, S3Bucket};
 use crate::tables::reclaim_queue::{Reclaim, ReclaimKey};
-use crate::tables::references::{Reference, ReferenceKey};
+use crate::tables::references::{CountOf, Reference, ReferenceCount, ReferenceCountKey, ReferenceKey};
 use crate::tables::row::{Row, RowDamaged};
 use crate::tables::tally::Tally;
 use crate::tables::uploads::{Part, PartKey, Upload, UploadKey};
@@ -58,6 +58,12 @@ pub enum IndexFault {
     UnreferencedBlock {
         hash: BlockHash,
     },
+    /// The counters of a block do not say how many references there are.
+    WrongCount {
+        hash: BlockHash,
+        counted: i128,
+        references: usize,
+    },
     /// Rows of a manifest that nothing leads to and reclaim does not know.
     Unreachable {
         manifest: ManifestId,
@@ -83,6 +89,9 @@ impl fmt::Display for IndexFault {
                 write!(f, "a reference of manifest {manifest} to block {hash} belongs to nothing")
             }
             Self::UnreferencedBlock { hash } => write!(f, "nobody references block {hash}"),
+            Self::WrongCount { hash, counted, references } => {
+                write!(f, "block {hash} has {references} references, {counted} were counted")
+            }
             Self::Unreachable { manifest, table } => write!(f, "nothing leads to a {table} row of manifest {manifest}"),
             Self::NoS3Bucket { name } => write!(f, "there is no S3 bucket {name:?} for what is in it"),
         }
@@ -114,6 +123,7 @@ pub async fn check_tables(store: &Rc<dyn Store>) -> Result<IndexReport, TableErr
         intents: read(store, &mut report).await?,
         blocks: read(store, &mut report).await?,
         references: read(store, &mut report).await?,
+        counts: read(store, &mut report).await?,
         queue: read(store, &mut report).await?,
     };
     report.idle = rows.queue.is_empty() && rows.intents.is_empty() && rows.uploads.is_empty();
@@ -163,6 +173,7 @@ struct Rows {
     intents: Vec<(ManifestId, Intent)>,
     blocks: Vec<(BlockHash, Block)>,
     references: Vec<(ReferenceKey, Reference)>,
+    counts: Vec<(ReferenceCountKey, ReferenceCount)>,
     queue: Vec<(ReclaimKey, Reclaim)>,
 }
 
@@ -316,15 +327,30 @@ impl<'a> Check<'a> {
     }
 
     fn check_references(&self, named: &BTreeSet<ReferenceKey>, faults: &mut Vec<IndexFault>) {
-        let mut referenced = BTreeSet::new();
+        let mut referenced: BTreeMap<BlockHash, usize> = BTreeMap::new();
         for key in &self.references {
-            referenced.insert(key.hash);
+            *referenced.entry(key.hash).or_default() += 1;
             if !named.contains(key) {
                 faults.push(IndexFault::StrayReference { manifest: key.manifest, hash: key.hash });
             }
         }
-        for hash in self.blocks.keys().filter(|hash| !referenced.contains(hash)) {
+        for hash in self.blocks.keys().filter(|hash| !referenced.contains_key(hash)) {
             faults.push(IndexFault::UnreferencedBlock { hash: *hash });
+        }
+        let mut counted: BTreeMap<BlockHash, i128> = BTreeMap::new();
+        for (key, count) in &self.rows.counts {
+            *counted.entry(key.hash).or_default() += match key.of {
+                CountOf::Added => i128::from(count.0),
+                CountOf::Dropped => -i128::from(count.0),
+            };
+        }
+        for hash in counted.keys().chain(referenced.keys()).collect::<BTreeSet<_>>() {
+            let references = referenced.get(hash).copied().unwrap_or(0);
+            let counted = counted.get(hash).copied().unwrap_or(0);
+            let left_over = references == 0 && !self.blocks.contains_key(hash);
+            if counted != references as i128 || left_over {
+                faults.push(IndexFault::WrongCount { hash: *hash, counted, references });
+            }
         }
     }
 

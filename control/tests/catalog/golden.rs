@@ -8,7 +8,7 @@ use shingle_control::tables::intents::{Intent, IntentState};
 use shingle_control::tables::manifests::{Chunk, Entry, Manifest, ManifestKind, PlaceKey, Segment};
 use shingle_control::tables::objects::{Object, ObjectKey, S3Bucket};
 use shingle_control::tables::reclaim_queue::{Reclaim, ReclaimKey, Why};
-use shingle_control::tables::references::{Reference, ReferenceKey};
+use shingle_control::tables::references::{CountOf, Reference, ReferenceCount, ReferenceCountKey, ReferenceKey};
 use shingle_control::tables::replication::{Bucket, Cell, Member, Volume, VolumeState};
 use shingle_control::tables::row::Row;
 use shingle_control::tables::uploads::{Completion, Part, PartKey, Upload, UploadKey};
@@ -110,6 +110,9 @@ fn blocks_and_references() {
     };
     hold("block", hash, block);
     hold("reference", ReferenceKey { hash, manifest: MANIFEST }, Reference);
+    let key = |of| ReferenceCountKey { hash, of };
+    hold("reference_count_added", key(CountOf::Added), ReferenceCount(0x0102_0304_0506_0708));
+    hold("reference_count_dropped", key(CountOf::Dropped), ReferenceCount(1));
 }
 
 #[test]

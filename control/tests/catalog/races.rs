@@ -5,13 +5,17 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use shingle_control::store::Store;
+use shingle_control::tables::block_index::Block;
 use shingle_control::tables::keys::Table;
+use shingle_control::tables::references::drop_reference;
+use shingle_control::tables::work::Work;
 use shingle_control::verify::index_scan::check_tables;
+use shingle_proto::ids::{BlockHash, ManifestId};
 use shingle_proto::limits::INTENT_LEASE_MS;
 use shingle_proto::message::*;
 use shingle_seam::tasks::LocalFuture;
 
-use crate::cell::{Cell, KEY, blocks, code, expect_code, part_blocks};
+use crate::cell::{Cell, KEY, blocks, code, expect_code, hash, part_blocks};
 use crate::world::{Sim, turn};
 
 const SEEDS: u64 = 150;
@@ -21,6 +25,16 @@ const PAUSE_MS: u64 = 1000;
 /// A request whose answer the race gives back.
 fn ask<'a>(cell: &'a Cell, request: Request) -> LocalFuture<'a, Option<Response>> {
     Box::pin(async move { Some(cell.catalog.handle(request).await) })
+}
+
+/// A request that comes a little later, by as many turns as the seed says.
+fn ask_later(cell: &Cell, request: Request, seed: u64) -> LocalFuture<'_, Option<Response>> {
+    Box::pin(async move {
+        for _ in 0..seed % 40 {
+            turn(&cell.sim).await;
+        }
+        ask(cell, request).await
+    })
 }
 
 /// Reclaim, looking a few times.
@@ -62,7 +76,8 @@ fn a_dedup_hit_and_the_last_delete_never_both_win() {
         cell.put("old", &wanted);
         cell.delete("old");
         let intent = cell.open_intent(KEY);
-        let answers = cell.sim.race(vec![ask(&cell, Cell::claim_request(&intent, &wanted)), reclaim(&cell)]);
+        let claim = ask_later(&cell, Cell::claim_request(&intent, &wanted), seed);
+        let answers = cell.sim.race(vec![claim, reclaim(&cell)]);
         let known = match answers[0].as_ref().unwrap() {
             Response::BlocksClaimed(claimed) => claimed.known.clone(),
             other => panic!("{other:?}"),
@@ -79,11 +94,43 @@ fn a_dedup_hit_and_the_last_delete_never_both_win() {
     assert!(hits > 0 && misses > 0, "both orders were seen: {hits} hits, {misses} misses");
 }
 
-/// Faults in the tables after races that leave `table` out of the conflict check.
-fn faults_without(table: Table, race: impl Fn(&Cell, u64)) -> usize {
+/// Two transactions of reclaim, each dropping one of the last two references to a block.
+fn drop_both(cell: &Cell) {
+    let hash = BlockHash::from(hash(1));
+    let drop_one = |key| -> LocalFuture<'_, ()> {
+        let manifest = ManifestId::from(&cell.put(key, &blocks([1])).manifest);
+        cell.delete(key);
+        Box::pin(async move {
+            let last = cell.catalog.tables().run(async |work: &Work| {
+                let last = drop_reference(work, hash, manifest).await?;
+                if let (true, Some(block)) = (last, work.get::<Block>(&hash).await?) {
+                    work.remove(&hash, &block);
+                }
+                Ok(())
+            });
+            last.await.unwrap();
+        })
+    };
+    let both = vec![drop_one("one"), drop_one("other")];
+    cell.sim.race(both);
+}
+
+#[test]
+fn of_two_drops_of_the_last_references_one_clears_the_row() {
+    for seed in 0..SEEDS {
+        let cell = Cell::new(seed);
+        drop_both(&cell);
+        assert_eq!(cell.check().counts.blocks, 0, "{seed}");
+        cell.drain();
+        assert_eq!(cell.check_idle().counts, Default::default(), "{seed}");
+    }
+}
+
+/// Faults in the tables after races that leave `tables` out of the conflict check.
+fn faults_without(tables: &'static [Table], race: impl Fn(&Cell, u64)) -> usize {
     let faults = |seed| {
         let cell = Cell::new(seed);
-        cell.store.leave_out_of_conflict_check(table);
+        cell.store.leave_out_of_conflict_check(tables);
         race(&cell, seed);
         let store: Rc<dyn Store> = cell.store.clone();
         cell.sim.run(check_tables(&store)).unwrap().faults.len()
@@ -93,14 +140,17 @@ fn faults_without(table: Table, race: impl Fn(&Cell, u64)) -> usize {
 
 #[test]
 fn these_races_are_lost_without_the_conflict_check() {
-    let lost = faults_without(Table::Reference, |cell, _| {
+    let lost = faults_without(&[Table::Reference, Table::ReferenceCount], |cell, seed| {
         cell.put("old", &blocks([1, 2, 3]));
         cell.delete("old");
         let intent = cell.open_intent(KEY);
-        cell.sim.race(vec![ask(cell, Cell::claim_request(&intent, &blocks([1, 2, 3]))), reclaim(cell)]);
+        let claim = ask_later(cell, Cell::claim_request(&intent, &blocks([1, 2, 3])), seed);
+        cell.sim.race(vec![claim, reclaim(cell)]);
     });
     assert!(lost > 0, "a dedup hit against the last delete rests on references");
-    let lost = faults_without(Table::Intent, |cell, polls| {
+    let lost = faults_without(&[Table::ReferenceCount], |cell, _| drop_both(cell));
+    assert!(lost > 0, "the last two drops against each other rest on the count of drops");
+    let lost = faults_without(&[Table::Intent], |cell, polls| {
         let intent = cell.open_intent(KEY);
         let request = Cell::commit_request(&intent, &blocks([1, 2]), 1);
         cell.wait(INTENT_LEASE_MS - PAUSE_MS / 2);
@@ -112,7 +162,7 @@ fn these_races_are_lost_without_the_conflict_check() {
         }
     });
     assert!(lost > 0, "a paused gateway rests on its intent");
-    let lost = faults_without(Table::Upload, |cell, _| {
+    let lost = faults_without(&[Table::Upload], |cell, _| {
         let upload = cell.create_upload(KEY);
         cell.put_part(KEY, &upload, 1, &part_blocks(10));
         let complete = Request::CompleteUpload(Box::new(Cell::complete_request(KEY, &upload, [1])));

@@ -3,9 +3,17 @@
 use shingle_proto::limits::{INTENT_LEASE_MS, RECLAIM_GRACE_MS, UPLOAD_ABANDONED_MS};
 use shingle_proto::message::*;
 
-use shingle_control::master::reclaim::{ReclaimConfig, ReclaimJob};
+use std::rc::Rc;
 
-use crate::cell::{Cell, KEY, TestBlock, blocks, expect_code, expect_done, part_blocks};
+use shingle_control::master::reclaim::{ReclaimConfig, ReclaimJob};
+use shingle_control::store::Store;
+use shingle_control::tables::keys::Table;
+use shingle_control::tables::references::{CountOf, ReferenceCount, ReferenceCountKey};
+use shingle_control::tables::row::Row;
+use shingle_control::verify::index_scan::{IndexFault, check_tables};
+use shingle_proto::ids::BlockHash;
+
+use crate::cell::{Cell, KEY, TestBlock, blocks, expect_code, expect_done, hash, part_blocks};
 
 /// Something of everything that reclaim has to do; two objects stay.
 fn leave_a_mess(cell: &Cell) {
@@ -169,4 +177,47 @@ fn an_upload_abandoned_for_long_is_aborted() {
     cell.wait(1000);
     cell.drain();
     assert_eq!(cell.check_idle().counts, Default::default());
+}
+
+#[test]
+fn dropping_one_of_many_references_scans_none_of_them() {
+    let cell = Cell::new(1);
+    let rows = 300;
+    for number in 0..rows {
+        cell.put(&format!("{number}"), &blocks([1, 2]));
+    }
+    for number in 1..rows {
+        cell.delete(&format!("{number}"));
+    }
+    let before = cell.store.ranges_of(Table::Reference);
+    cell.drain();
+    assert_eq!(cell.store.ranges_of(Table::Reference), before, "another reference is left each time");
+    cell.delete("0");
+    cell.drain();
+    assert_eq!(
+        cell.store.ranges_of(Table::Reference),
+        before + 2,
+        "nothing goes unless the references were read to be gone"
+    );
+    assert_eq!(cell.check_idle().counts, Default::default());
+}
+
+#[test]
+fn a_block_whose_references_are_counted_too_low_stays_and_the_scan_says_so() {
+    let cell = Cell::new(1);
+    cell.put("kept", &blocks([1]));
+    cell.put("deleted", &blocks([1]));
+    let key = ReferenceCountKey { hash: BlockHash::from(hash(1)), of: CountOf::Added };
+    let transaction = cell.store.begin();
+    transaction.set(ReferenceCount::encode_key(&key), ReferenceCount(1).encode());
+    cell.sim.run(transaction.commit()).unwrap();
+    cell.delete("deleted");
+    cell.drain();
+    let store: Rc<dyn Store> = cell.store.clone();
+    let report = cell.sim.run(check_tables(&store)).unwrap();
+    assert!(
+        matches!(report.faults.as_slice(), [IndexFault::WrongCount { counted: 0, references: 1, .. }]),
+        "{report:?}"
+    );
+    assert_eq!(report.counts.blocks, 1);
 }

@@ -2,7 +2,8 @@
 //! of commits the process that uses it is dead. It can also leave a table out of the conflict check, to show that a race
 //! is lost without it.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use shingle_control::tables::keys::Table;
@@ -18,17 +19,31 @@ pub struct SteppedStore {
     /// Commits left to a process that is to be killed.
     commits_left: Rc<Cell<Option<u64>>>,
     pub commits: Rc<Cell<u64>>,
-    blind: Cell<Option<Table>>,
+    /// Ranges read so far, by the table they begin in.
+    ranges: Rc<RefCell<BTreeMap<u8, u64>>>,
+    blind: Cell<&'static [Table]>,
 }
 
 impl SteppedStore {
     pub fn new(sim: &Sim, inner: Rc<dyn Store>) -> Self {
-        Self { sim: sim.clone(), inner, commits_left: Rc::default(), commits: Rc::default(), blind: Cell::new(None) }
+        Self {
+            sim: sim.clone(),
+            inner,
+            commits_left: Rc::default(),
+            commits: Rc::default(),
+            ranges: Rc::default(),
+            blind: Cell::default(),
+        }
     }
 
-    /// Reads of this table stay out of the conflict check from now on.
-    pub fn leave_out_of_conflict_check(&self, table: Table) {
-        self.blind.set(Some(table));
+    /// How many ranges of this table were read.
+    pub fn ranges_of(&self, table: Table) -> u64 {
+        self.ranges.borrow().get(&(table as u8)).copied().unwrap_or(0)
+    }
+
+    /// Reads of these tables stay out of the conflict check from now on.
+    pub fn leave_out_of_conflict_check(&self, tables: &'static [Table]) {
+        self.blind.set(tables);
     }
 
     /// Dies when this many transactions have been committed.
@@ -49,6 +64,7 @@ impl Store for SteppedStore {
             commits_left: self.commits_left.clone(),
             commits: self.commits.clone(),
             blind: self.blind.get(),
+            ranges: self.ranges.clone(),
         })
     }
 
@@ -62,12 +78,13 @@ struct Stepped {
     inner: Box<dyn Transaction>,
     commits_left: Rc<Cell<Option<u64>>>,
     commits: Rc<Cell<u64>>,
-    blind: Option<Table>,
+    blind: &'static [Table],
+    ranges: Rc<RefCell<BTreeMap<u8, u64>>>,
 }
 
 impl Stepped {
     fn is_blind(&self, key: &[u8]) -> bool {
-        self.blind.is_some_and(|table| key.first() == Some(&(table as u8)))
+        self.blind.iter().any(|table| key.first() == Some(&(*table as u8)))
     }
 }
 
@@ -75,18 +92,21 @@ impl Transaction for Stepped {
     fn get<'a>(&'a self, key: &'a [u8]) -> LocalFuture<'a, Result<Option<Vec<u8>>, StoreError>> {
         Box::pin(async move {
             turn(&self.sim).await;
-            if !self.is_blind(key) {
-                return self.inner.get(key).await;
-            }
-            let (begin, end) = (key.to_vec(), [key, &[0]].concat());
-            let read = RangeRead { begin, end, limit: 1, reverse: false, snapshot: true };
-            Ok(self.inner.range(read).await?.pop().map(|(_, value)| value))
+            if self.is_blind(key) { self.inner.peek(key).await } else { self.inner.get(key).await }
+        })
+    }
+
+    fn peek<'a>(&'a self, key: &'a [u8]) -> LocalFuture<'a, Result<Option<Vec<u8>>, StoreError>> {
+        Box::pin(async move {
+            turn(&self.sim).await;
+            self.inner.peek(key).await
         })
     }
 
     fn range(&self, read: RangeRead) -> LocalFuture<'_, Result<Vec<Pair>, StoreError>> {
         Box::pin(async move {
             turn(&self.sim).await;
+            *self.ranges.borrow_mut().entry(read.begin[0]).or_default() += 1;
             let snapshot = read.snapshot || self.is_blind(&read.begin);
             self.inner.range(RangeRead { snapshot, ..read }).await
         })
@@ -98,6 +118,10 @@ impl Transaction for Stepped {
 
     fn clear(&self, key: Vec<u8>) {
         self.inner.clear(key);
+    }
+
+    fn add(&self, key: Vec<u8>, delta: u64) {
+        self.inner.add(key, delta);
     }
 
     fn commit(self: Box<Self>) -> LocalFuture<'static, Result<(), StoreError>> {

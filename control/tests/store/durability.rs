@@ -159,6 +159,9 @@ fn a_store_in_use_of_another_version_or_damaged_is_refused_by_name() {
     std::fs::remove_file(&version).unwrap();
     assert!(open(dir.path()).is_err(), "a tree without its version file is not taken over");
     std::fs::write(&version, "shingle store 1\n").unwrap();
+    let error = open(dir.path()).err().unwrap();
+    assert!(matches!(error, OpenError::OtherVersion { .. }), "references were not counted then: {error}");
+    std::fs::write(&version, "shingle store 2\n").unwrap();
     drop(open(dir.path()).unwrap());
 
     std::fs::write(dir.path().join("tree/version"), "garbage").unwrap();

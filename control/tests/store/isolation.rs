@@ -153,3 +153,27 @@ fn a_cleared_key_that_was_read_conflicts_and_an_absent_one_does_not_come_back() 
         assert_eq!(value(store.as_ref(), b"reference2").await, None);
     });
 }
+
+#[test]
+fn additions_to_one_counter_conflict_with_its_readers_only() {
+    on_every_store(async |rig| {
+        let store = rig.open();
+        let reader = store.begin();
+        assert_eq!(reader.get(b"counter").await.unwrap(), None);
+        let peeker = store.begin();
+        assert_eq!(peeker.peek(b"counter").await.unwrap(), None);
+        let adders: Vec<_> = (0..20_u64).map(|_| store.begin()).collect();
+        for (delta, adder) in (1..).zip(&adders) {
+            assert_eq!(adder.peek(b"other").await.unwrap(), None, "each has a snapshot from before the others");
+            adder.add(b"counter".to_vec(), delta);
+        }
+        for result in join_all(adders.into_iter().map(|adder| adder.commit())).await {
+            result.unwrap();
+        }
+        assert_eq!(value(store.as_ref(), b"counter").await, Some(210_u64.to_le_bytes().to_vec()));
+        reader.set(b"by reader".to_vec(), vec![1]);
+        assert_eq!(reader.commit().await, Err(StoreError::Conflict));
+        peeker.set(b"by peeker".to_vec(), vec![1]);
+        peeker.commit().await.unwrap();
+    });
+}

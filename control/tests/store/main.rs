@@ -6,3 +6,4 @@ mod faults;
 mod isolation;
 mod model;
 mod rig;
+mod stalls;

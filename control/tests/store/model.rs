@@ -23,6 +23,7 @@ enum Step {
     Range(RangeRead, Vec<Pair>),
     Set(Vec<u8>, Vec<u8>),
     Clear(Vec<u8>),
+    Add(Vec<u8>, u64),
 }
 
 fn key(dice: &mut SmallRng) -> Vec<u8> {
@@ -40,7 +41,7 @@ fn range_of(model: &Model, read: &RangeRead) -> Vec<Pair> {
 }
 
 async fn random_step(open: &mut Open, dice: &mut SmallRng) {
-    let step = match dice.random_range(0..10) {
+    let step = match dice.random_range(0..12) {
         0..=2 => {
             let key = key(dice);
             let value = open.transaction.get(&key).await.unwrap();
@@ -54,11 +55,13 @@ async fn random_step(open: &mut Open, dice: &mut SmallRng) {
             Step::Range(read, pairs)
         }
         5..=7 => Step::Set(key(dice), dice.random::<u64>().to_be_bytes().to_vec()),
-        _ => Step::Clear(key(dice)),
+        8..=9 => Step::Clear(key(dice)),
+        _ => Step::Add(key(dice), dice.random_range(0..1000)),
     };
     match &step {
         Step::Set(key, value) => open.transaction.set(key.clone(), value.clone()),
         Step::Clear(key) => open.transaction.clear(key.clone()),
+        Step::Add(key, delta) => open.transaction.add(key.clone(), *delta),
         Step::Get(..) | Step::Range(..) => {}
     }
     open.steps.push(step);
@@ -72,12 +75,17 @@ fn replay(model: &mut Model, steps: Vec<Step>, seed: u64) {
             Step::Range(read, pairs) => assert_eq!(range_of(model, &read), pairs, "seed {seed}, {read:?}"),
             Step::Set(key, value) => drop(model.insert(key, value)),
             Step::Clear(key) => drop(model.remove(&key)),
+            Step::Add(key, delta) => {
+                let value = model.entry(key).or_insert_with(|| vec![0; 8]);
+                let sum = u64::from_le_bytes(value.as_slice().try_into().unwrap()).wrapping_add(delta);
+                *value = sum.to_le_bytes().to_vec();
+            }
         }
     }
 }
 
 fn writes(steps: &[Step]) -> bool {
-    steps.iter().any(|step| matches!(step, Step::Set(..) | Step::Clear(..)))
+    steps.iter().any(|step| matches!(step, Step::Set(..) | Step::Clear(..) | Step::Add(..)))
 }
 
 async fn random_history(store: &dyn Store, model: &mut Model, seed: u64) -> (u32, u32) {

@@ -130,6 +130,9 @@ pub const STORE_VALUE_BYTES_MAX: usize = 100_000;
 pub const STORE_CONFLICT_KEYS_MAX: usize = 262_144;
 /// Bytes of transactions waiting for the store's committer, or inside one fsync of it.
 pub const STORE_COMMIT_QUEUE_BYTES_MAX: usize = 16 * MIB as usize;
+/// Threads that read ranges of the embedded store, and ranges that wait for them or are being read.
+pub const STORE_READERS: usize = 4;
+pub const STORE_READS_MAX: usize = 256;
 /// Tries of one transaction before its conflict is the caller's problem.
 pub const TRANSACTION_TRIES_MAX: u32 = 24;
 /// Blocks in one manifest chunk: 512 x (32 + 4) bytes stay well under a store value.

@@ -11,7 +11,7 @@ use super::intents::require_open_intent;
 use super::{Catalog, check};
 use crate::tables::block_index::Block;
 use crate::tables::manifests::{Entry, PlaceKey};
-use crate::tables::references::{Reference, ReferenceKey};
+use crate::tables::references::add_reference;
 use crate::tables::work::{TableError, Work};
 
 /// Adds a block, whose row this transaction has read or inserted, to a manifest. Doing it twice is doing it once.
@@ -27,11 +27,7 @@ pub(super) async fn attach(
         Some(_) => return Err(check::malformed(offset_bytes, "another block of the upload begins at this offset")),
         None => work.insert(&place, entry),
     }
-    let reference = ReferenceKey { hash: entry.hash, manifest };
-    if work.get::<Reference>(&reference).await?.is_none() {
-        work.insert(&reference, &Reference);
-    }
-    Ok(())
+    add_reference(work, entry.hash, manifest).await
 }
 
 /// The same name with another length: one of the two was not made by hashing the block.
