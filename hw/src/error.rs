@@ -34,3 +34,37 @@ pub enum DeviceError {
     #[error("the device failed: {reason} (os error {errno})")]
     Failed { reason: &'static str, errno: i32 },
 }
+
+/// Every class that `DeviceError::class` can name.
+pub const ERROR_CLASSES: [&str; 11] = [
+    "invalid-field",
+    "boundary",
+    "full",
+    "read-only",
+    "offline",
+    "write-pointer",
+    "too-many-open",
+    "too-many-active",
+    "condition",
+    "unreadable",
+    "failed",
+];
+
+impl DeviceError {
+    /// The kind of the error in one word, for reports and scripts; it never changes.
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::InvalidField { .. } => "invalid-field",
+            Self::Boundary { .. } => "boundary",
+            Self::Full { .. } => "full",
+            Self::ReadOnly { .. } => "read-only",
+            Self::Offline { .. } => "offline",
+            Self::WritePointer { .. } => "write-pointer",
+            Self::TooManyOpen { .. } => "too-many-open",
+            Self::TooManyActive { .. } => "too-many-active",
+            Self::Condition { .. } => "condition",
+            Self::Unreadable { .. } => "unreadable",
+            Self::Failed { .. } => "failed",
+        }
+    }
+}

@@ -28,3 +28,19 @@ pub struct Zone {
     /// zones.
     pub write_pointer_bytes: u64,
 }
+
+impl ZoneCondition {
+    /// The condition as reports print it; it never changes.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NotWritePointer => "not-write-pointer",
+            Self::Empty => "empty",
+            Self::ImplicitOpen => "implicit-open",
+            Self::ExplicitOpen => "explicit-open",
+            Self::Closed => "closed",
+            Self::Full => "full",
+            Self::ReadOnly => "read-only",
+            Self::Offline => "offline",
+        }
+    }
+}

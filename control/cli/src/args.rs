@@ -11,6 +11,7 @@ use crate::config::sections::{ControlSection, GatewaySection, HostSection, UpSec
 use crate::failure::EXIT_CODES;
 use crate::status::command::StatusArgs;
 use crate::transfer::command::CpArgs;
+use crate::zone::command::ZoneArgs;
 
 const ABOUT_EXAMPLES: &str = "\
 Examples:
@@ -114,6 +115,7 @@ pub enum Command {
     #[command(after_help = GATEWAY_EXAMPLES)]
     Gateway(GatewaySection),
     Bench(BenchArgs),
+    Zone(ZoneArgs),
     /// Print the documented configuration file
     #[command(after_help = CONFIG_EXAMPLES)]
     Config,

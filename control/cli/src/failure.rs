@@ -11,7 +11,8 @@ Exit codes:
   2    wrong use of the command line
   3    the configuration or the cell's directory does not fit
   4    nobody answers at the endpoint or the control plane's address
-  5    in use: the cell's directory or a port
+  5    in use: the cell's directory, a port or a disk
+  6    the device refused the command; the message names the class
   130  interrupted";
 
 /// Why a command failed.
@@ -35,6 +36,9 @@ pub enum Failure {
     /// Some of many pieces failed; each has been reported already.
     #[error("{failed} of {total} failed")]
     Some { failed: u64, total: u64 },
+    /// A device refused a command; `class` is the kind of refusal in one word.
+    #[error("refused ({class}): {what}")]
+    Refused { class: &'static str, what: String },
     #[error("{what}: {source}")]
     Io { what: String, source: io::Error },
     #[error("interrupted")]
@@ -74,7 +78,7 @@ impl Failure {
             Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 "free some space on that file system and run the command again"
             }
-            Self::Some { .. } | Self::Io { .. } | Self::Interrupted | Self::OutputClosed => "",
+            Self::Some { .. } | Self::Refused { .. } | Self::Io { .. } | Self::Interrupted | Self::OutputClosed => "",
         }
     }
 
@@ -87,6 +91,7 @@ impl Failure {
             Self::Unfit { .. } => 3,
             Self::Unreachable { .. } => 4,
             Self::InUse { .. } => 5,
+            Self::Refused { .. } => 6,
             Self::Interrupted => 130,
         }
     }
@@ -118,6 +123,7 @@ mod tests {
             Failure::InUse { what: String::new(), advice: String::new() },
             Failure::Unreachable { what: String::new(), advice: String::new() },
             Failure::Some { failed: 1, total: 2 },
+            Failure::Refused { class: "full", what: String::new() },
             Failure::Interrupted,
             Failure::OutputClosed,
         ];

@@ -14,6 +14,7 @@ pub mod status;
 pub mod transfer;
 pub mod units;
 pub mod up;
+pub mod zone;
 
 use std::process::ExitCode;
 
@@ -41,6 +42,10 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Gateway(flags) => service::gateway(config()?.overlay(&flags)?, &cli.log),
         Command::Host(flags) => service::host(config()?.overlay(&flags)?, &cli.log),
         Command::Bench(args) => bench::run(&args),
+        Command::Zone(args) => {
+            log::start(&cli.log, "warn")?;
+            zone::command::run(&args)
+        }
         Command::Config => config::command::run(),
         Command::Completions { shell } => {
             // Not straight to standard output: the generator panics when nobody reads it any more.

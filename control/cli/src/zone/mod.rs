@@ -1,0 +1,7 @@
+//! `shingle zone`: single commands to a zoned device, and what every tool that touches one needs first.
+
+pub mod command;
+pub mod device;
+pub mod ownership;
+pub mod usage;
+mod view;
