@@ -8,7 +8,7 @@ use shingle_hw::backend::file::{CreateError, OpenError, create};
 use shingle_hw::device::ZonedDevice;
 use shingle_hw::error::DeviceError;
 use shingle_hw::geometry::Geometry;
-use shingle_hw::zone::ZoneCondition;
+use shingle_hw::zone::{ZoneCondition, ZoneId};
 
 use crate::rig::{Rig, directory, geometries, new_ring, open_file, pattern};
 
@@ -234,6 +234,7 @@ fn a_file_that_takes_no_more_writes_ends_the_device_but_not_its_reads() {
         assert!(refused(rig.append(2, &data).expect_err("for good")));
         assert!(refused(rig.write(0, 0, &data).expect_err("for good")));
         assert!(refused(rig.reset(1).expect_err("for good")));
+        assert!(refused(rig.run(rig.device.report(ZoneId(0), 1)).expect_err("its owner must hear of it")));
     }
     assert_eq!(rig.read(1, 0, 8192).expect("reads"), data);
 }

@@ -15,13 +15,18 @@ pub const SEALED_BYTES_MAX: u32 = BLOCK_BYTES_MAX + SEAL_OVERHEAD_BYTES;
 pub const RECORD_ALIGN_BYTES: u32 = 4 * KIB as u32;
 /// An extent of the default geometry: four 256 MiB zones.
 pub const EXTENT_BYTES_DEFAULT: u64 = GIB;
-/// Records in one extent: 1 GiB of the smallest records.
-pub const EXTENT_RECORDS_MAX: u32 = (EXTENT_BYTES_DEFAULT / RECORD_ALIGN_BYTES as u64) as u32;
+/// Records in one extent: a footer that names them all is one record, and an extent of 1 GiB is full before with records
+/// of 16 KiB or more.
+pub const EXTENT_RECORDS_MAX: u32 = 65_536;
 
 /// A disk too small for this many extents of the default size gets smaller ones.
 pub const EXTENT_SLOTS_MIN: u32 = 8;
 /// Zones reserved on every disk for the metadata journal, written ping-pong.
 pub const JOURNAL_ZONES: u32 = 2;
+/// One batch of the metadata journal, so that reading it back takes bounded memory.
+pub const JOURNAL_BATCH_BYTES_MAX: u32 = 64 * KIB as u32;
+/// News a journal zone takes after its snapshot before the other zone's turn comes: what start-up reads.
+pub const JOURNAL_NEWS_BYTES_MAX: u64 = 4 * MIB;
 
 /// Records one OSD has accepted and not yet answered; more are told to slow down.
 pub const OSD_QUEUE_RECORDS_MAX: usize = 1024;

@@ -6,7 +6,9 @@ use shingle_codec::checksum::crc32c;
 use shingle_proto::limits::RECORD_ALIGN_BYTES;
 
 /// The version this code writes, and the newest it reads. One number for all structures of a disk.
-pub const FORMAT_VERSION: u16 = 1;
+pub const FORMAT_VERSION: u16 = 2;
+/// The oldest version this code reads. Version 1 was never released.
+pub const FORMAT_VERSION_MIN: u16 = 2;
 
 /// Label and extent header fill exactly one of these.
 pub const SECTOR_BYTES: usize = RECORD_ALIGN_BYTES as usize;
@@ -21,6 +23,8 @@ pub enum FormatError {
     Checksum,
     #[error("format version {0}, this program reads up to {FORMAT_VERSION}: use a newer one")]
     Newer(u16),
+    #[error("format version {0} is older than any that was released")]
+    Older(u16),
     /// A checksum that holds over a value that may not be: written by a defect, not damaged by a disk.
     #[error("field {0} holds an illegal value")]
     Field(&'static str),
@@ -41,8 +45,9 @@ pub fn check_envelope(bytes: &[u8], magic: &[u8; 8]) -> Result<(), FormatError> 
         return Err(FormatError::Checksum);
     }
     match u16::from_le_bytes(*version) {
-        1..=FORMAT_VERSION => Ok(()),
+        FORMAT_VERSION_MIN..=FORMAT_VERSION => Ok(()),
         0 => Err(FormatError::Field("version")),
+        older @ ..FORMAT_VERSION_MIN => Err(FormatError::Older(older)),
         newer => Err(FormatError::Newer(newer)),
     }
 }

@@ -1,9 +1,10 @@
-//! The disk label: which cell and OSD a disk is, and how it is divided. Written once, in the disk's first zone.
+//! The disk label: which cell and OSD a disk is, and how it is divided. Written once, at both ends of the disk.
 //!
 //! A label that decodes has a checksum over its whole sector, a known version, and a division that follows from the
 //! geometry it states.
 
 use shingle_codec::checksum::crc32c;
+use shingle_hw::device::ZonedDevice;
 use shingle_hw::geometry::Geometry;
 use shingle_proto::ids::{CellId, OsdId};
 use shingle_proto::limits::JOURNAL_ZONES;
@@ -24,7 +25,8 @@ pub const LABEL_SERIAL_BYTES: usize = 64;
 pub struct LabelSector {
     pub magic: [u8; 8],
     pub version: U16,
-    pub reserved: [u8; 6],
+    pub copy: u8,
+    pub reserved: [u8; 5],
     pub cell: U128,
     pub osd: U64,
     pub created_ms: U64,
@@ -41,17 +43,32 @@ pub struct LabelSector {
     pub journal_first_zone: U32,
     pub journal_zones: U32,
     pub label_copy_zone: U32,
-    pub padding: [u8; 3920],
+    pub records_max: U32,
+    pub parity_reserve_bytes: U64,
+    pub disk: U128,
+    pub padding: [u8; 3892],
     pub crc: U32,
 }
 
 const _: () = assert!(size_of::<LabelSector>() == SECTOR_BYTES);
+
+/// Which of a disk's two labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum LabelCopy {
+    /// In the first zone.
+    First = 0,
+    /// In the last zone.
+    Last = 1,
+}
 
 /// A disk's label.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Label {
     pub cell: CellId,
     pub osd: OsdId,
+    /// Drawn when the disk was labelled: tells what belongs to this label from what an earlier one left.
+    pub disk: u128,
     /// Milliseconds since 1970, for people.
     pub created_ms: u64,
     /// The device's serial number, cut to [`LABEL_SERIAL_BYTES`] bytes, zero padded: a copied label shows.
@@ -72,13 +89,22 @@ pub fn label_serial(serial: &str) -> [u8; LABEL_SERIAL_BYTES] {
 }
 
 impl Label {
-    /// A new label for a device.
-    pub fn new(cell: CellId, osd: OsdId, created_ms: u64, serial: &str, geometry: &Geometry, layout: Layout) -> Self {
+    /// A new label for a device, from which it takes geometry and serial number.
+    pub fn new(
+        cell: CellId,
+        osd: OsdId,
+        disk: u128,
+        created_ms: u64,
+        device: &dyn ZonedDevice,
+        layout: Layout,
+    ) -> Self {
+        let geometry = device.geometry();
         Self {
             cell,
             osd,
+            disk,
             created_ms,
-            serial: label_serial(serial),
+            serial: label_serial(&device.identity().serial),
             zones: geometry.zones,
             conventional_zones: geometry.conventional_zones,
             zone_bytes: geometry.zone_bytes,
@@ -97,12 +123,13 @@ impl Label {
             && self.sector_bytes == geometry.sector_bytes
     }
 
-    /// The label's sector.
-    pub fn encode(&self) -> [u8; SECTOR_BYTES] {
+    /// The sector of one of the two labels.
+    pub fn encode(&self, copy: LabelCopy) -> [u8; SECTOR_BYTES] {
         let mut sector = LabelSector {
             magic: LABEL_MAGIC,
             version: U16::new(FORMAT_VERSION),
-            reserved: [0; 6],
+            copy: copy as u8,
+            reserved: [0; 5],
             cell: U128::new(self.cell.0),
             osd: U64::new(self.osd.0),
             created_ms: U64::new(self.created_ms),
@@ -119,17 +146,23 @@ impl Label {
             journal_first_zone: U32::new(JOURNAL_FIRST_ZONE),
             journal_zones: U32::new(JOURNAL_ZONES),
             label_copy_zone: U32::new(self.zones.saturating_sub(1)),
-            padding: [0; 3920],
+            records_max: U32::new(self.layout.records_max),
+            parity_reserve_bytes: U64::new(self.layout.parity_reserve_bytes),
+            disk: U128::new(self.disk),
+            padding: [0; 3892],
             crc: U32::ZERO,
         };
         sector.crc = U32::new(crc32c(&sector.as_bytes()[..SECTOR_BYTES - 4]));
         zerocopy::transmute!(sector)
     }
 
-    /// Decodes a label from a disk's first bytes.
-    pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
+    /// Decodes one of the two labels from the first bytes of its zone.
+    pub fn decode(bytes: &[u8], copy: LabelCopy) -> Result<Self, FormatError> {
         let (sector, _) = LabelSector::ref_from_prefix(bytes).map_err(|_| FormatError::Short)?;
         check_envelope(sector.as_bytes(), &LABEL_MAGIC)?;
+        if sector.copy != copy as u8 {
+            return Err(FormatError::Field("copy"));
+        }
         let geometry = Geometry {
             zones: sector.zones.get(),
             zone_bytes: sector.zone_bytes.get(),
@@ -147,6 +180,8 @@ impl Label {
             extents: sector.extents.get(),
             zone_used_bytes: layout.zone_used_bytes,
             reserve_bytes: sector.reserve_bytes.get(),
+            parity_reserve_bytes: sector.parity_reserve_bytes.get(),
+            records_max: sector.records_max.get(),
         };
         if stated != layout {
             return Err(FormatError::Field("zones_per_extent"));
@@ -154,6 +189,7 @@ impl Label {
         Ok(Self {
             cell: CellId(sector.cell.get()),
             osd: OsdId(sector.osd.get()),
+            disk: sector.disk.get(),
             created_ms: sector.created_ms.get(),
             serial: sector.serial,
             zones: geometry.zones,

@@ -5,9 +5,13 @@
 
 use shingle_hw::geometry::Geometry;
 use shingle_hw::zone::ZoneId;
-use shingle_proto::limits::{EXTENT_BYTES_DEFAULT, EXTENT_SLOTS_MIN, JOURNAL_ZONES, RECORD_ALIGN_BYTES};
+use shingle_proto::limits::{
+    EXTENT_BYTES_DEFAULT, EXTENT_RECORDS_MAX, EXTENT_SLOTS_MIN, JOURNAL_ZONES, RECORD_ALIGN_BYTES,
+};
 
+use super::footer::{closing_bytes, entries_within};
 use super::format::{align_down, align_up};
+use super::journal::slots_within;
 
 /// The zone of the disk label.
 pub const LABEL_ZONE: ZoneId = ZoneId(0);
@@ -33,8 +37,12 @@ pub struct Layout {
     pub extents: u32,
     /// Bytes used of each zone: its capacity in whole 4 KiB units.
     pub zone_used_bytes: u64,
-    /// Bytes at an extent's end that records never take: room for what closing writes.
+    /// Bytes at an extent's end that records never take: room for the footer, and for what parity has to carry.
     pub reserve_bytes: u64,
+    /// The part of it that only a parity fragment of the same size needs: the tocs of its data extents.
+    pub parity_reserve_bytes: u64,
+    /// Records of one extent: what the footer has room for.
+    pub records_max: u32,
 }
 
 impl Layout {
@@ -54,17 +62,25 @@ impl Layout {
         let data_zones = geometry.zones.saturating_sub(1).saturating_sub(extent_first_zone);
         let wanted = (EXTENT_BYTES_DEFAULT + zone_used_bytes / 2) / zone_used_bytes;
         let wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
-        let zones_per_extent = wanted.min(data_zones / EXTENT_SLOTS_MIN).max(1);
+        // A journal zone holds what there is to say about every slot, and as much again of news.
+        let slots_max = slots_within(zone_used_bytes / 2).max(1);
+        let zones_per_extent = wanted.min(data_zones / EXTENT_SLOTS_MIN).max(data_zones.div_ceil(slots_max)).max(1);
         let extents = data_zones / zones_per_extent;
         let extent_bytes = zone_used_bytes * u64::from(zones_per_extent);
         // Offsets within an extent are 32-bit numbers of 4 KiB units in the toc.
         if extents == 0 || extent_bytes / u64::from(RECORD_ALIGN_BYTES) > u64::from(u32::MAX) {
             return Err(no_room);
         }
-        // Room for more than one closing record: a crash may tear one. Never more than a quarter of a zone.
-        let unit = u64::from(RECORD_ALIGN_BYTES);
-        let reserve_bytes = align_up(extent_bytes / 1024).max(4 * unit).min(align_down(zone_used_bytes / 4));
-        Ok(Self { extent_first_zone, zones_per_extent, extents, zone_used_bytes, reserve_bytes })
+        let reserve = Reserve::of(extent_bytes, zone_used_bytes);
+        Ok(Self {
+            extent_first_zone,
+            zones_per_extent,
+            extents,
+            zone_used_bytes,
+            reserve_bytes: reserve.footer_bytes + reserve.parity_bytes,
+            parity_reserve_bytes: reserve.parity_bytes,
+            records_max: reserve.records_max,
+        })
     }
 
     /// The zone of the label's second copy, at the disk's other end.
@@ -78,6 +94,13 @@ impl Layout {
         ZoneId(self.extent_first_zone + slot * self.zones_per_extent + zone_in_extent)
     }
 
+    /// The slot a zone belongs to, and which of the slot's zones it is.
+    pub fn slot_of(&self, zone: ZoneId) -> Option<(u32, u32)> {
+        let behind = zone.0.checked_sub(self.extent_first_zone)?;
+        let (slot, zone_in_extent) = (behind / self.zones_per_extent, behind % self.zones_per_extent);
+        (slot < self.extents).then_some((slot, zone_in_extent))
+    }
+
     /// Bytes of one extent, header and reserve included.
     pub fn extent_bytes(&self) -> u64 {
         self.zone_used_bytes * u64::from(self.zones_per_extent)
@@ -86,6 +109,28 @@ impl Layout {
     /// Bytes of records one extent can hold.
     pub fn payload_bytes(&self) -> u64 {
         self.extent_bytes() - self.reserve_bytes - u64::from(RECORD_ALIGN_BYTES)
+    }
+}
+
+/// What an extent keeps free at its end.
+struct Reserve {
+    footer_bytes: u64,
+    parity_bytes: u64,
+    records_max: u32,
+}
+
+impl Reserve {
+    /// The footer of as many of the smallest records as fit, at most an eighth of a zone; for parity a 256th of the
+    /// extent, and both together at most a quarter of a zone.
+    fn of(extent_bytes: u64, zone_used_bytes: u64) -> Self {
+        let unit = u64::from(RECORD_ALIGN_BYTES);
+        let records = (extent_bytes / unit).saturating_sub(2).min(u64::from(EXTENT_RECORDS_MAX));
+        let footer_max = align_down(zone_used_bytes / 8).max(unit);
+        let records_max = records.min(entries_within(footer_max)) as u32;
+        let footer_bytes = closing_bytes(records_max);
+        let parity_max = align_down(zone_used_bytes / 4).saturating_sub(footer_bytes);
+        let parity_bytes = align_up(extent_bytes / 256).max(4 * unit).min(parity_max);
+        Self { footer_bytes, parity_bytes, records_max }
     }
 }
 
@@ -111,8 +156,12 @@ mod tests {
         let layout = Layout::of(&geometry(256, 256 << 20, 3)).unwrap();
         assert_eq!((layout.zones_per_extent, layout.extents), (4, 63));
         assert_eq!(layout.extent_bytes(), 1 << 30);
-        assert_eq!(layout.reserve_bytes, 1 << 20);
+        assert_eq!(layout.records_max, EXTENT_RECORDS_MAX);
+        assert_eq!(layout.parity_reserve_bytes, 4 << 20);
+        assert_eq!(layout.reserve_bytes - layout.parity_reserve_bytes, closing_bytes(EXTENT_RECORDS_MAX));
         assert_eq!(layout.zone(0, 0), ZoneId(3));
+        assert_eq!(layout.slot_of(layout.zone(62, 3)), Some((62, 3)));
+        assert_eq!((layout.slot_of(ZoneId(2)), layout.slot_of(ZoneId(3 + 63 * 4))), (None, None));
         assert!(layout.zone(62, 3) < Layout::label_copy_zone(&geometry(256, 256 << 20, 3)));
     }
 
@@ -128,6 +177,8 @@ mod tests {
                     assert!(first >= conventional && first >= JOURNAL_FIRST_ZONE + JOURNAL_ZONES);
                     assert!(last < Layout::label_copy_zone(&shape), "{shape:?}");
                     assert!(layout.payload_bytes() < layout.extent_bytes());
+                    assert!(closing_bytes(layout.records_max) <= layout.reserve_bytes, "{shape:?}");
+                    assert!(layout.extents <= slots_within(layout.zone_used_bytes / 2), "{shape:?}");
                 }
             }
         }

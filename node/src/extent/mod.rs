@@ -2,8 +2,11 @@
 //!
 //! Nothing here runs concurrently: placement and sequence belong to the one writer of an extent.
 
+pub mod closed;
+pub mod footer;
 pub mod format;
 pub mod header;
+pub mod journal;
 pub mod label;
 pub mod layout;
 pub mod placement;

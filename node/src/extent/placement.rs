@@ -3,7 +3,7 @@
 //!
 //! A record never crosses a zone's end; what closing writes always has room (the reserve at the extent's end).
 
-use shingle_proto::limits::{EXTENT_RECORDS_MAX, RECORD_ALIGN_BYTES};
+use shingle_proto::limits::RECORD_ALIGN_BYTES;
 
 use super::layout::Layout;
 
@@ -44,7 +44,7 @@ impl Placement {
 
     /// The place for a record of `bytes`, and takes it; `None` when the extent has no room for it.
     pub fn take(&mut self, bytes: u64) -> Option<Spot> {
-        if self.records >= EXTENT_RECORDS_MAX {
+        if self.records >= self.layout.records_max {
             return None;
         }
         let spot = self.find(bytes, self.layout.reserve_bytes)?;
@@ -60,9 +60,14 @@ impl Placement {
         Some(spot)
     }
 
+    /// Records placed so far.
+    pub fn records(&self) -> u32 {
+        self.records
+    }
+
     /// Bytes of records that still fit, if they are small.
     pub fn free_bytes(&self) -> u64 {
-        if self.next.zone >= self.layout.zones_per_extent || self.records >= EXTENT_RECORDS_MAX {
+        if self.next.zone >= self.layout.zones_per_extent || self.records >= self.layout.records_max {
             return 0;
         }
         let used = self.next.offset_in_extent(&self.layout);
@@ -99,6 +104,8 @@ mod tests {
             extents: 4,
             zone_used_bytes: 8 * UNIT,
             reserve_bytes: 2 * UNIT,
+            parity_reserve_bytes: UNIT,
+            records_max: 10,
         }
     }
 
@@ -128,6 +135,15 @@ mod tests {
         let mut placement = fresh();
         assert_eq!(placement.take(9 * UNIT), None);
         assert_eq!(placement.take(UNIT), Some(Spot { zone: 0, offset_bytes: UNIT }));
+    }
+
+    #[test]
+    fn records_are_capped_by_what_the_footer_names() {
+        let mut placement =
+            Placement::new(Layout { records_max: 3, ..layout() }, Spot { zone: 0, offset_bytes: UNIT }, 1);
+        assert!(placement.take(UNIT).is_some() && placement.take(UNIT).is_some());
+        assert_eq!((placement.take(UNIT), placement.free_bytes(), placement.records()), (None, 0, 3));
+        assert!(placement.take_reserved(UNIT).is_some());
     }
 
     #[test]

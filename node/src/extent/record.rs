@@ -17,9 +17,6 @@ pub const RECORD_MAGIC: [u8; 8] = *b"SHGRECRD";
 pub const RECORD_HEADER_BYTES: usize = 128;
 /// The largest record: a sealed block that did not shrink.
 pub const RECORD_BYTES_MAX: u64 = record_bytes(SEALED_BYTES_MAX);
-/// Payload of a closing record: records (u64) and their bytes (u64), both little-endian.
-pub const CLOSE_PAYLOAD_BYTES: u32 = 16;
-
 /// The record header's bytes.
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
@@ -60,7 +57,7 @@ pub enum RecordKind {
     Block = 1,
     /// Fragment i of n of a coded block; no version writes it yet, every version keeps its number.
     Fragment = 2,
-    /// The extent's last record: nothing follows it, ever.
+    /// The extent's last record, its payload the footer: nothing follows it, ever.
     Close = 3,
 }
 

@@ -47,8 +47,12 @@ pub struct Outcomes {
     pub torn_payload: u64,
     /// Runs of bytes that begin with a broken record header.
     pub torn_header: u64,
-    /// Runs of zeroes below the write pointer: lost flushes, or a write pointer that ran ahead.
-    pub hole: u64,
+    /// Runs of zeroes with a record behind them: the flush that would have covered them was lost.
+    pub lost_flush: u64,
+    /// Runs of zeroes up to the write pointer, which ran ahead of the bytes.
+    pub pointer_ahead: u64,
+    /// Sound headers of records that the write pointer cuts, not known durable: dropped, nobody was answered.
+    pub pointer_behind: u64,
     /// Runs of bytes that are nothing of ours.
     pub stray: u64,
     /// Runs of sequence numbers that were durable once and have no record now: damage.
@@ -68,7 +72,9 @@ impl Outcomes {
         self.checked += other.checked;
         self.torn_payload += other.torn_payload;
         self.torn_header += other.torn_header;
-        self.hole += other.hole;
+        self.lost_flush += other.lost_flush;
+        self.pointer_ahead += other.pointer_ahead;
+        self.pointer_behind += other.pointer_behind;
         self.stray += other.stray;
         self.missing += other.missing;
         self.damaged += other.damaged;
@@ -87,6 +93,8 @@ pub struct Scanned {
     pub closed: Option<Seen>,
     /// The highest sequence of any sound header, 0 without one.
     pub last_sequence: u64,
+    /// Whether the last zone written is still active and its write pointer exactly behind a whole record, or the header.
+    pub clean_end: bool,
     pub outcomes: Outcomes,
 }
 
@@ -102,13 +110,27 @@ pub struct Scan<'a> {
     broken: Vec<Seen>,
     last_sequence: u64,
     closed: bool,
+    clean_end: bool,
     outcomes: Outcomes,
+}
+
+/// What a scan is in the middle of: nothing, bytes already counted, or zeroes of which the end will tell what they are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Run {
+    None,
+    Counted,
+    Zeroes,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Checked {
     Yes,
     No,
+}
+
+/// Whether a zone's write pointer means something.
+pub fn pointer_counts(zone: &Zone) -> bool {
+    matches!(zone.condition, ZoneCondition::ImplicitOpen | ZoneCondition::ExplicitOpen | ZoneCondition::Closed)
 }
 
 /// Bytes of a zone that may hold records: up to the write pointer where that means something.
@@ -134,6 +156,7 @@ impl<'a> Scan<'a> {
             broken: Vec::new(),
             last_sequence: 0,
             closed: false,
+            clean_end: false,
             outcomes: Outcomes::default(),
         }
     }
@@ -150,39 +173,43 @@ impl<'a> Scan<'a> {
 
     async fn scan_zone(&mut self, index: usize) -> Result<(), ScanError> {
         let Some(zone) = self.zones.get(index) else { return Ok(()) };
+        if zone.condition == ZoneCondition::Empty {
+            return Ok(());
+        }
         let limit_bytes = readable_bytes(zone, &self.layout);
-        let pointer_counts = limit_bytes > 0 && limit_bytes < self.layout.zone_used_bytes;
-        if pointer_counts && !zone.write_pointer_bytes.is_multiple_of(UNIT) {
+        let partly = limit_bytes > 0 && limit_bytes < self.layout.zone_used_bytes;
+        if partly && !zone.write_pointer_bytes.is_multiple_of(UNIT) {
             self.outcomes.unaligned += 1;
         }
         let mut scan = ZoneScan::new(self.device, zone.id, limit_bytes);
         let mut offset_bytes = if index == 0 { SECTOR_BYTES as u64 } else { 0 };
-        let mut in_run = false;
+        let mut run = Run::None;
         loop {
             let record = match scan.unit(offset_bytes).await? {
                 None => break,
                 Some(Unit::Unreadable) => {
                     self.outcomes.unreadable += 1;
+                    run = Run::Counted;
                     None
                 }
-                Some(Unit::Bytes(bytes)) => self.expected(bytes, offset_bytes, in_run)?,
+                Some(Unit::Bytes(bytes)) => self.expected(bytes, offset_bytes, &mut run)?,
             };
             let Some(record) = record else {
-                in_run = true;
                 offset_bytes += UNIT;
                 continue;
             };
+            self.outcomes.lost_flush += u64::from(run == Run::Zeroes);
             self.last_sequence = record.sequence;
             let seen = Seen { spot: Spot { zone: index as u32, offset_bytes }, record };
             let checked = self.check_found(&mut scan, index, &seen).await?;
             let Some(checked) = checked else {
                 // The next writer may have gone on inside what this header claims.
                 self.broken.push(seen);
-                in_run = true;
+                run = Run::Counted;
                 offset_bytes += UNIT;
                 continue;
             };
-            in_run = false;
+            run = Run::None;
             offset_bytes += record.bytes();
             self.found.push((seen, checked));
             if record.kind == RecordKind::Close {
@@ -190,12 +217,14 @@ impl<'a> Scan<'a> {
                 break;
             }
         }
+        self.outcomes.pointer_ahead += u64::from(run == Run::Zeroes && pointer_counts(zone));
+        self.clean_end = run == Run::None && pointer_counts(zone) && offset_bytes == zone.write_pointer_bytes;
         Ok(())
     }
 
     /// The record whose header these bytes are, if they are one that may stand here; counts what they are otherwise.
-    fn expected(&mut self, bytes: &[u8], offset_bytes: u64, in_run: bool) -> Result<Option<Record>, ScanError> {
-        let kind = match Record::decode(bytes) {
+    fn expected(&mut self, bytes: &[u8], offset_bytes: u64, run: &mut Run) -> Result<Option<Record>, ScanError> {
+        let other = match Record::decode(bytes) {
             Ok(record)
                 if record.extent == self.extent
                     && record.sequence > self.last_sequence
@@ -205,10 +234,16 @@ impl<'a> Scan<'a> {
             }
             Err(FormatError::Newer(version)) => return Err(ScanError::Newer(version)),
             Err(FormatError::Checksum | FormatError::Field(_)) => &mut self.outcomes.torn_header,
-            _ if bytes.iter().all(|byte| *byte == 0) => &mut self.outcomes.hole,
+            _ if bytes.iter().all(|byte| *byte == 0) => {
+                if *run == Run::None {
+                    *run = Run::Zeroes;
+                }
+                return Ok(None);
+            }
             _ => &mut self.outcomes.stray,
         };
-        *kind += u64::from(!in_run);
+        *other += u64::from(*run == Run::None);
+        *run = Run::Counted;
         Ok(None)
     }
 
@@ -238,7 +273,8 @@ impl<'a> Scan<'a> {
     /// Checks what no later header calls durable, and tells torn tails from damage.
     async fn judge(mut self) -> Result<Scanned, ScanError> {
         let doubts = Doubts::of(self.found.iter().map(|(seen, _)| seen).chain(&self.broken).map(|seen| &seen.record));
-        let mut scanned = Scanned { last_sequence: self.last_sequence, ..Scanned::default() };
+        let (last_sequence, clean_end) = (self.last_sequence, self.clean_end);
+        let mut scanned = Scanned { last_sequence, clean_end, ..Scanned::default() };
         for (seen, checked) in std::mem::take(&mut self.found) {
             if checked == Checked::No && doubts.cover(seen.record.sequence, seen.record.sequence) {
                 self.outcomes.checked += 1;
@@ -259,7 +295,12 @@ impl<'a> Scan<'a> {
         }
         for seen in self.broken {
             if doubts.cover(seen.record.sequence, seen.record.sequence) {
-                self.outcomes.torn_payload += 1;
+                let end_bytes = seen.spot.offset_bytes + seen.record.bytes();
+                let zone = self.zones.get(seen.spot.zone as usize);
+                match zone.is_some_and(|zone| pointer_counts(zone) && zone.write_pointer_bytes < end_bytes) {
+                    true => self.outcomes.pointer_behind += 1,
+                    false => self.outcomes.torn_payload += 1,
+                }
             } else {
                 self.outcomes.damaged += 1;
                 scanned.damaged.push(seen);

@@ -65,6 +65,14 @@ impl Toc {
         Self { shape: Shape::Open(BTreeMap::new()) }
     }
 
+    /// The toc of an extent that never changes again, in 16 bytes per record.
+    pub fn closed(records: impl ExactSizeIterator<Item = (BlockHash, PutId, Place)>) -> Self {
+        let entries = records.map(|(hash, put_id, place)| Entry { fingerprint: fingerprint(&hash, put_id), place });
+        let mut entries: Box<[Entry]> = entries.collect();
+        entries.sort_unstable_by_key(|entry| (entry.fingerprint, entry.place.offset_units));
+        Self { shape: Shape::Closed(entries) }
+    }
+
     /// Adds a record of an open extent.
     pub fn insert(&mut self, hash: &BlockHash, put_id: PutId, place: Place) {
         match &mut self.shape {
@@ -92,6 +100,14 @@ impl Toc {
         }
     }
 
+    /// Where every record lies, in no order.
+    pub fn places(&self) -> Vec<Place> {
+        match &self.shape {
+            Shape::Open(map) => map.iter().map(|(&(_, offset_units), &units)| Place { offset_units, units }).collect(),
+            Shape::Closed(entries) => entries.iter().map(|entry| entry.place).collect(),
+        }
+    }
+
     /// Shrinks to 16 bytes per record; nothing can be added any more.
     pub fn close(&mut self) {
         if let Shape::Open(map) = &mut self.shape {
@@ -108,6 +124,14 @@ impl Toc {
         match &self.shape {
             Shape::Open(map) => map.len(),
             Shape::Closed(entries) => entries.len(),
+        }
+    }
+
+    /// Heap memory of a closed extent's toc.
+    pub fn closed_bytes(&self) -> usize {
+        match &self.shape {
+            Shape::Open(_) => 0,
+            Shape::Closed(entries) => size_of_val::<[Entry]>(entries),
         }
     }
 

@@ -27,7 +27,7 @@ fn piece_bytes(device: &dyn ZonedDevice) -> usize {
 }
 
 /// Splits `0..bytes` into pieces the device takes.
-pub(super) fn pieces(device: &dyn ZonedDevice, bytes: usize) -> impl Iterator<Item = Range<usize>> + use<> {
+pub(in crate::extent) fn pieces(device: &dyn ZonedDevice, bytes: usize) -> impl Iterator<Item = Range<usize>> + use<> {
     let piece = piece_bytes(device);
     (0..bytes).step_by(piece).map(move |start| start..bytes.min(start + piece))
 }

@@ -9,7 +9,6 @@ use std::rc::Rc;
 
 use shingle_hw::buffer::Buffer;
 use shingle_hw::error::DeviceError;
-use shingle_hw::zone::{ZoneCondition, ZoneId};
 use shingle_proto::message::{Appended, OsdState};
 use shingle_seam::clock::Monotonic;
 
@@ -17,13 +16,16 @@ use super::budget::Grant;
 use super::extent::{Extent, Item, State, Work, answer};
 use super::signal::Signal;
 use super::store::Osd;
-use crate::extent::record::{RECORD_HEADER_BYTES, Record};
+use crate::extent::footer::TocEntry;
+use crate::extent::journal::SlotState;
+use crate::extent::placement::Spot;
+use crate::extent::record::Record;
 use crate::extent::toc::Place;
 use crate::extent::writer::{self, WriteError};
 use crate::metrics::count;
 
 /// Appended and not yet durable.
-struct Written {
+pub(super) struct Written {
     extent: Rc<Extent>,
     offset_bytes: u64,
     done: Done,
@@ -63,6 +65,11 @@ impl Commit {
     /// Their bytes.
     pub fn accepted_bytes(&self) -> u64 {
         self.record_bytes.get()
+    }
+
+    /// Flushes that failed so far: what was appended before one of them is not made durable by a later one.
+    pub(super) fn failed_flushes(&self) -> u64 {
+        self.failed_flushes.get()
     }
 
     fn release(&self, bytes: u64) {
@@ -113,7 +120,7 @@ impl Osd {
             (Work::Close(_), _) if failed => return self.seal(extent).await,
             (_, Some(_)) if failed => Err(None),
             (work, Some(mut buffer)) => {
-                complete(extent, work, &mut buffer, item.bytes);
+                self.complete(extent, work, &mut buffer, (item.spot, item.bytes));
                 let failed_flushes = self.commit.failed_flushes.get();
                 match self.write(extent, &item, buffer).await {
                     // Nobody knows what that flush did to these bytes, and the next one does not tell.
@@ -144,8 +151,10 @@ impl Osd {
                     Work::Close(_) => self.seal(extent).await,
                     work => self.refuse(extent, &work),
                 }
-                if let Some(WriteError::Device(DeviceError::Failed { .. })) = cause {
-                    self.probe().await;
+                match cause {
+                    Some(WriteError::Device(DeviceError::Failed { .. })) => self.probe().await,
+                    Some(WriteError::Device(cause)) => self.zone_failed(&cause),
+                    Some(WriteError::LandedElsewhere { .. }) | None => {}
                 }
             }
         }
@@ -164,9 +173,10 @@ impl Osd {
         let mut end = item.spot;
         end.offset_bytes += item.bytes;
         extent.tail.set(end);
-        if matches!(item.work, Work::Record { .. }) {
+        if let Work::Record { record, .. } = &item.work {
             let (records, bytes) = extent.written.get();
             extent.written.set((records + 1, bytes + item.bytes));
+            extent.entries.borrow_mut().push(TocEntry::of(record, item.spot.offset_in_extent(self.layout())));
         }
         Ok(())
     }
@@ -186,8 +196,10 @@ impl Osd {
                 }
                 continue;
             }
+            let mark = self.ledger.mark();
             match self.device.flush().await {
                 Ok(()) => {
+                    self.ledger.flushed(&mark);
                     count(&self.metrics.flushes, 1);
                     batch.into_iter().for_each(|written| self.settle(written));
                 }
@@ -204,6 +216,7 @@ impl Osd {
             Done::Created => {
                 if extent.state.get() == State::Creating {
                     extent.state.set(State::Open);
+                    self.note_state(&extent, SlotState::Open);
                 }
                 answer(extent.creating.take(), &Ok(self.layout().payload_bytes()));
             }
@@ -222,32 +235,15 @@ impl Osd {
                 answer(waiters.unwrap_or_default(), &Ok(Appended { offset_bytes, free_bytes }));
             }
             Done::Closed => {
-                extent.state.set(State::Closed);
-                extent.toc.borrow_mut().close();
-                answer(extent.closing.take(), &Ok(extent.closed_answer()));
-                self.finish_tail(extent);
+                self.closed(extent);
             }
         }
     }
 
-    /// Gives back what the device holds for a closed extent's last zone. The closing record is durable: if this fails
-    /// the next start does it.
-    fn finish_tail(self: &Rc<Self>, extent: Rc<Extent>) {
-        let osd = self.clone();
-        let finish = async move {
-            let zone = osd.layout().zone(extent.header.slot, extent.tail.get().zone);
-            if extent.tail.get().offset_bytes < osd.device.geometry().zone_capacity_bytes
-                && let Err(error) = osd.device.finish(zone).await
-            {
-                tracing::warn!(osd = %osd.id(), zone = zone.0, %error, "a closed extent's zone cannot be finished");
-            }
-        };
-        self.world.tasks.spawn("finish", Box::pin(finish));
-    }
-
     /// Nothing behind the last good flush can be relied on: every extent with such bytes ends.
-    async fn flush_failed(self: &Rc<Self>, mut batch: Vec<Written>, cause: &DeviceError) {
+    pub(super) async fn flush_failed(self: &Rc<Self>, mut batch: Vec<Written>, cause: &DeviceError) {
         self.commit.failed_flushes.set(self.commit.failed_flushes.get() + 1);
+        self.ledger.doubt();
         batch.append(&mut self.commit.written.borrow_mut());
         for written in &batch {
             self.end_extent(&written.extent, &format!("flush failed: {cause}"));
@@ -264,19 +260,14 @@ impl Osd {
         }
     }
 
-    /// Ends an extent after a failure; said once.
-    fn end_extent(&self, extent: &Extent, cause: &str) {
-        if extent.state.replace(State::Failed) != State::Failed {
-            tracing::error!(osd = %self.id(), path = self.path, extent = %extent.header.extent, cause, "an extent has ended");
-        }
-    }
-
     /// Answers those who wait for something that will not be.
     fn refuse(&self, extent: &Extent, work: &Work) {
         match work {
             Work::Header => {
-                // Its slot is looked at again at the next start; until then it is neither free nor an extent.
+                // Its slot is looked at again at the next start; until then it is neither free nor an extent, and its
+                // zone may be open.
                 self.extents.borrow_mut().remove(&extent.header.extent);
+                self.stray_zones.set(self.stray_zones.get() + 1);
                 answer(extent.creating.take(), &Err(extent.failed()));
             }
             Work::Record { record, .. } => {
@@ -288,9 +279,9 @@ impl Osd {
         }
     }
 
-    /// Whether the device itself is gone: then the OSD has failed, with every extent on it.
-    pub(super) async fn probe(&self) {
-        if let Err(cause) = self.device.report(ZoneId(0), 1).await {
+    /// After a failure: whether the device itself is gone (then the OSD has failed, with every extent on it), or zones.
+    pub(super) async fn probe(self: &Rc<Self>) {
+        if let Err(cause) = self.check_zones().await {
             self.fail(&cause.to_string());
         }
     }
@@ -307,54 +298,21 @@ impl Osd {
         }
     }
 
-    /// Writes the end of a failed extent on the disk: with all its zones full, a restart appends nothing to it.
-    async fn seal(&self, extent: &Extent) {
-        extent.state.set(State::Failed);
-        let outcome = if extent.sealed.get() { Ok(()) } else { self.finish_all(extent).await };
-        let answered = match outcome {
-            Ok(()) => {
-                extent.sealed.set(true);
-                Ok(extent.closed_answer())
+    /// Fills in what is known only when the record's turn has come: the footer, sequences, and with them the checksums.
+    fn complete(&self, extent: &Extent, work: &mut Work, buffer: &mut [u8], (spot, bytes): (Spot, u64)) {
+        let Some(whole) = buffer.get_mut(..bytes as usize) else { return };
+        let record = match work {
+            Work::Record { record, .. } => record,
+            Work::Close(record) => {
+                self.complete_footer(extent, record, spot, whole);
+                record
             }
-            Err(cause) => {
-                tracing::error!(osd = %self.id(), extent = %extent.header.extent, %cause, "a failed extent cannot be sealed");
-                Err(extent.failed())
-            }
+            Work::Header | Work::Seal => return,
         };
-        answer(extent.closing.take(), &answered);
-    }
-
-    async fn finish_all(&self, extent: &Extent) -> Result<(), DeviceError> {
-        let first = self.layout().zone(extent.header.slot, 0);
-        for zone in self.device.report(first, self.layout().zones_per_extent).await? {
-            match zone.condition {
-                ZoneCondition::Full | ZoneCondition::ReadOnly | ZoneCondition::Offline => {}
-                _ => self.device.finish(zone.id).await?,
-            }
-        }
-        self.device.flush().await
-    }
-}
-
-/// Fills in what is known only when the record's turn has come: sequences, and with them the checksums.
-fn complete(extent: &Extent, work: &mut Work, buffer: &mut [u8], bytes: u64) {
-    let record = match work {
-        Work::Record { record, .. } => record,
-        Work::Close(record) => {
-            let (records, bytes) = extent.written.get();
-            let payload = [records, bytes].map(u64::to_le_bytes).concat();
-            if let Some(place) = buffer.get_mut(RECORD_HEADER_BYTES..RECORD_HEADER_BYTES + payload.len()) {
-                place.copy_from_slice(&payload);
-            }
-            record
-        }
-        Work::Header | Work::Seal => return,
-    };
-    record.sequence = extent.next_sequence.get();
-    record.life_sequence = extent.life_sequence;
-    record.durable_sequence = extent.durable_sequence.get();
-    extent.next_sequence.set(record.sequence + 1);
-    if let Some(whole) = buffer.get_mut(..bytes as usize) {
+        record.sequence = extent.next_sequence.get();
+        record.life_sequence = extent.life_sequence;
+        record.durable_sequence = extent.durable_sequence.get();
+        extent.next_sequence.set(record.sequence + 1);
         record.seal(whole);
     }
 }

@@ -14,7 +14,9 @@ use shingle_seam::clock::Monotonic;
 
 use super::budget::Grant;
 use super::refusal::Refusal;
+use crate::extent::footer::TocEntry;
 use crate::extent::header::ExtentHeader;
+use crate::extent::journal::FooterPlace;
 use crate::extent::layout::Layout;
 use crate::extent::placement::{Placement, Spot};
 use crate::extent::record::Record;
@@ -51,6 +53,7 @@ pub enum Work {
         record: Record,
         grant: Grant,
     },
+    /// The closing record; its footer is made when its turn has come.
     Close(Record),
     /// The end of a failed extent: its zones are finished, so that a restart sees that nothing may follow.
     Seal,
@@ -87,8 +90,16 @@ pub struct Extent {
     pub record_bytes: Cell<u64>,
     /// Records appended, and their bytes: durable or not yet.
     pub written: Cell<(u64, u64)>,
+    /// Every record appended, for the footer; empty once nothing is appended any more.
+    pub entries: RefCell<Vec<TocEntry>>,
+    /// Where the footer is, once it is written.
+    pub footer: Cell<Option<FooterPlace>>,
+    /// Milliseconds since 1970 when every record was last read back and found good; 0: never.
+    pub verified_ms: Cell<u64>,
     /// A failed extent whose end is on disk.
     pub sealed: Cell<bool>,
+    /// Whether one of its zones holds, or may come to hold, resources of the device.
+    pub holds_zone: Cell<bool>,
     pub creating: RefCell<Waiters<u64>>,
     pub closing: RefCell<Waiters<ExtentClosed>>,
     /// Records accepted and not yet durable.
@@ -117,6 +128,9 @@ impl Extent {
         extent.record_bytes.set(found.record_bytes);
         extent.written.set((u64::from(found.records), found.record_bytes));
         extent.sealed.set(state == State::Failed);
+        extent.holds_zone.set(state == State::Open);
+        extent.entries.replace(found.entries);
+        extent.footer.set(found.footer);
         extent
     }
 
@@ -136,7 +150,11 @@ impl Extent {
             records: Cell::new(0),
             record_bytes: Cell::new(0),
             written: Cell::default(),
+            entries: RefCell::default(),
+            footer: Cell::default(),
+            verified_ms: Cell::default(),
             sealed: Cell::new(false),
+            holds_zone: Cell::new(true),
             creating: RefCell::default(),
             closing: RefCell::default(),
             waiting: RefCell::default(),
@@ -170,15 +188,6 @@ impl Extent {
 
     pub fn closed_answer(&self) -> ExtentClosed {
         ExtentClosed { records: self.records.get(), record_bytes: self.record_bytes.get() }
-    }
-
-    /// Whether one of its zones holds, or may hold, resources of the device.
-    pub fn is_active(&self) -> bool {
-        match self.state.get() {
-            State::Creating | State::Open | State::Closing => true,
-            State::Closed => false,
-            State::Failed => !self.sealed.get(),
-        }
     }
 
     pub fn report(&self) -> ExtentReport {

@@ -4,6 +4,7 @@
 //! a finding (invariant 10).
 
 use std::cell::Cell;
+use std::rc::Rc;
 
 use shingle_hw::error::DeviceError;
 use shingle_proto::ids::{BlockHash, ExtentId, Generation, PutId};
@@ -40,7 +41,7 @@ impl Drop for InFlight<'_> {
 
 impl Osd {
     /// Reads one block: its header and its sealed bytes.
-    pub async fn read_block(&self, key: ReadKey) -> Result<(Record, RecordBuffer), Refusal> {
+    pub async fn read_block(self: &Rc<Self>, key: ReadKey) -> Result<(Record, RecordBuffer), Refusal> {
         let extent = self.extent(key.extent).ok_or(Refusal::UnknownExtent)?;
         if extent.state.get() == State::Creating {
             return Err(Refusal::UnknownExtent);
@@ -80,7 +81,7 @@ impl Osd {
 
     /// The record at one candidate's place, unless it is another block's.
     async fn read_place(
-        &self,
+        self: &Rc<Self>,
         extent: &Extent,
         key: &ReadKey,
         place: Place,
@@ -113,12 +114,9 @@ impl Osd {
         Refusal::RecordDamaged(what)
     }
 
-    async fn read_failed(&self, key: &ReadKey, error: &DeviceError) -> Refusal {
+    async fn read_failed(self: &Rc<Self>, key: &ReadKey, error: &DeviceError) -> Refusal {
         match error {
-            DeviceError::Offline { zone } => {
-                let what = format!("zone {} is offline", zone.0);
-                self.findings.add(FindingKind::ZoneOffline, self.id(), key.extent, None, &what);
-            }
+            DeviceError::Offline { .. } => self.zone_failed(error),
             DeviceError::Failed { .. } => self.probe().await,
             _ => tracing::error!(osd = %self.id(), path = self.path, extent = %key.extent, %error, "a read failed"),
         }

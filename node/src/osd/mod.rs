@@ -2,16 +2,21 @@
 
 pub mod board;
 pub mod budget;
+mod close;
 mod commit;
 pub mod extent;
 pub mod fetch;
 pub mod findings;
 mod heartbeat;
+mod labels;
+mod ledger;
 pub mod mount;
 pub mod refusal;
 mod report;
+mod retire;
 mod reuse;
 mod serve;
 pub mod shard;
 mod signal;
 pub mod store;
+mod zones;

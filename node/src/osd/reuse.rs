@@ -5,14 +5,16 @@
 
 use std::rc::Rc;
 
+use local_sync::oneshot;
 use shingle_hw::error::DeviceError;
 
 use super::extent::{Extent, State};
 use super::refusal::Refusal;
 use super::store::Osd;
+use crate::extent::journal::{SlotHealth, SlotState};
 
 fn is_unused(extent: &Extent) -> bool {
-    extent.state.get() == State::Closed && extent.records.get() == 0
+    extent.state.get() == State::Closed && extent.records.get() == 0 && !extent.holds_zone.get()
 }
 
 impl Osd {
@@ -22,8 +24,9 @@ impl Osd {
         self.free_slots.borrow().len() + unused
     }
 
-    /// Makes sure that a slot is free if any can be: resets the zones of the first unused extent.
-    pub(super) async fn make_slot(&self) -> Result<(), Refusal> {
+    /// Makes sure that a slot is free if any can be: resets the zones of the first unused extent. The caller may be
+    /// dropped; the reset goes on.
+    pub(super) async fn make_slot(self: &Rc<Self>) -> Result<(), Refusal> {
         if !self.free_slots.borrow().is_empty() {
             return Ok(());
         }
@@ -31,22 +34,40 @@ impl Osd {
         let Some(extent) = unused else { return Ok(()) };
         // Out of the table first: nobody else resets it, and nobody finds it half reset.
         self.extents.borrow_mut().remove(&extent.header.extent);
-        match self.reset(&extent).await {
-            Ok(()) => {
-                tracing::debug!(osd = %self.id(), extent = %extent.header.extent, "an unused extent's slot is free again");
-                self.free_slots.borrow_mut().insert(extent.header.slot);
-                Ok(())
-            }
-            Err(cause) => {
-                // The slot is lost until the next start looks at it again.
-                tracing::error!(osd = %self.id(), slot = extent.header.slot, %cause, "an unused extent cannot be reset");
-                Err(Refusal::DeviceFailed(format!("slot {} cannot be reset: {cause}", extent.header.slot)))
-            }
-        }
+        let (waiter, done) = oneshot::channel();
+        let osd = self.clone();
+        let freeing = async move {
+            // Nobody waits any more when the request was cancelled.
+            drop(waiter.send(osd.free_slot(&extent).await));
+        };
+        self.world.tasks.spawn("reset", Box::pin(freeing));
+        done.await.unwrap_or_else(|_| Err(Refusal::DeviceFailed("the shard stops".to_owned())))
     }
 
-    /// Last zone first: while the header is there, a restart finds the extent, open and empty or closed.
-    async fn reset(&self, extent: &Rc<Extent>) -> Result<(), DeviceError> {
+    async fn free_slot(self: &Rc<Self>, extent: &Extent) -> Result<(), Refusal> {
+        let slot = extent.header.slot;
+        let outcome = self.reset(extent).await;
+        match &outcome {
+            Ok(()) => {
+                tracing::debug!(osd = %self.id(), extent = %extent.header.extent, "an unused extent's slot is free again");
+                self.note_free(slot);
+                self.free_slots.borrow_mut().insert(slot);
+            }
+            Err(cause) => {
+                tracing::error!(osd = %self.id(), slot, %cause, "an unused extent cannot be reset");
+                self.note_health(slot, SlotHealth::Unusable);
+                self.write_journal_soon();
+                self.zone_failed(cause);
+            }
+        }
+        outcome.map_err(|cause| Refusal::DeviceFailed(format!("slot {slot} cannot be reset: {cause}")))
+    }
+
+    /// Last zone first: while the header is there, a restart knows which extent it is, and completes what the journal
+    /// says has begun.
+    async fn reset(self: &Rc<Self>, extent: &Extent) -> Result<(), DeviceError> {
+        self.note_state(extent, SlotState::Resetting);
+        self.journal_durable().await;
         for zone in (0..self.layout().zones_per_extent).rev() {
             self.device.reset(self.layout().zone(extent.header.slot, zone)).await?;
         }

@@ -8,15 +8,17 @@ use std::rc::Rc;
 
 use local_sync::oneshot;
 use shingle_hw::device::ZonedDevice;
+use shingle_hw::zone::{ZoneCondition, ZoneId};
 use shingle_proto::ids::{BlockHash, BucketId, ExtentId, Generation, OsdId, PutId, VolumeId};
 use shingle_proto::limits::{BLOCK_BYTES_MAX, OSD_QUEUE_RECORDS_MAX, SEALED_BYTES_MAX};
-use shingle_proto::message::{Appended, ExtentClosed, OsdState};
+use shingle_proto::message::{Appended, OsdState};
 use shingle_seam::World;
 
 use super::budget::{Budgets, RecordBuffer};
 use super::commit::Commit;
 use super::extent::{Extent, Item, State, Work};
 use super::findings::Findings;
+use super::ledger::Ledger;
 use super::refusal::Refusal;
 use crate::extent::format::SECTOR_BYTES;
 use crate::extent::header::ExtentHeader;
@@ -24,7 +26,7 @@ use crate::extent::label::Label;
 use crate::extent::layout::Layout;
 use crate::extent::placement::Spot;
 use crate::extent::reader;
-use crate::extent::record::{CLOSE_PAYLOAD_BYTES, RECORD_HEADER_BYTES, Record, RecordKind, record_bytes};
+use crate::extent::record::{RECORD_HEADER_BYTES, Record, RecordKind, record_bytes};
 use crate::extent::toc::Place;
 use crate::metrics::OsdMetrics;
 
@@ -58,6 +60,12 @@ pub struct Osd {
     pub(super) state: Cell<OsdState>,
     pub(super) extents: RefCell<BTreeMap<ExtentId, Rc<Extent>>>,
     pub(super) free_slots: RefCell<BTreeSet<u32>>,
+    /// What is known of every slot, and the journal that remembers it.
+    pub(super) ledger: Ledger,
+    /// Zones that no extent has and that still hold resources of the device.
+    pub(super) stray_zones: Cell<usize>,
+    /// Zones that turned read-only or offline, and were told of.
+    pub(super) lost_zones: RefCell<BTreeMap<ZoneId, ZoneCondition>>,
     pub(super) commit: Commit,
     pub(super) reads_in_flight: Cell<usize>,
     pub(super) metrics: OsdMetrics,
@@ -84,6 +92,9 @@ impl Osd {
             state: Cell::new(OsdState::Healthy),
             extents: RefCell::default(),
             free_slots: RefCell::default(),
+            ledger: Ledger::default(),
+            stray_zones: Cell::default(),
+            lost_zones: RefCell::default(),
             commit: Commit::default(),
             reads_in_flight: Cell::new(0),
             metrics,
@@ -124,7 +135,7 @@ impl Osd {
         if fits { Ok(()) } else { Err(Refusal::RecordTooLarge { bytes: u64::from(payload_bytes) }) }
     }
 
-    fn check_healthy(&self) -> Result<(), Refusal> {
+    pub(super) fn check_healthy(&self) -> Result<(), Refusal> {
         match self.state.get() {
             OsdState::Failed => Err(Refusal::DeviceFailed(format!("disk {} has failed", self.path))),
             _ => Ok(()),
@@ -168,16 +179,13 @@ impl Osd {
             };
             self.submit(&extent, item);
         }
-        done.await.unwrap_or_else(|_| Err(Refusal::DeviceFailed("the shard stops".to_owned())))
+        let created = done.await.unwrap_or_else(|_| Err(Refusal::DeviceFailed("the shard stops".to_owned())))?;
+        self.journal_written().await;
+        Ok(created)
     }
 
     fn allocate(&self, new: NewExtent) -> Result<Rc<Extent>, Refusal> {
-        let geometry = self.device.geometry();
-        let limits = [geometry.open_zones_max, geometry.active_zones_max];
-        let limit = limits.into_iter().filter(|limit| *limit > 0).min().unwrap_or(u32::MAX) as usize;
-        if self.extents.borrow().values().filter(|extent| extent.is_active()).count() >= limit {
-            return Err(Refusal::NoFreeExtent("as many zones are open as the disk allows"));
-        }
+        self.check_zone_limits()?;
         let slot = self.free_slots.borrow_mut().pop_first().ok_or(Refusal::NoFreeExtent("the disk is full"))?;
         let header = ExtentHeader {
             extent: new.extent,
@@ -263,52 +271,10 @@ impl Osd {
         }
         Ok(None)
     }
-
-    /// Fences the extent, makes that durable, and answers what it holds. Repeats are answered alike.
-    pub async fn close_extent(
-        self: &Rc<Self>,
-        extent: ExtentId,
-        generation: Generation,
-    ) -> Result<ExtentClosed, Refusal> {
-        let extent = self.extent(extent).ok_or(Refusal::UnknownExtent)?;
-        extent.check_generation(generation)?;
-        let (waiter, done) = oneshot::channel();
-        match extent.state.get() {
-            State::Creating => return Err(Refusal::UnknownExtent),
-            State::Closed => return Ok(extent.closed_answer()),
-            State::Failed if extent.sealed.get() => return Ok(extent.closed_answer()),
-            State::Closing => extent.closing.borrow_mut().push(waiter),
-            State::Failed => {
-                self.check_healthy()?;
-                extent.closing.borrow_mut().push(waiter);
-                self.submit(&extent, self.seal_item());
-            }
-            State::Open => {
-                self.check_healthy()?;
-                extent.state.set(State::Closing);
-                extent.closing.borrow_mut().push(waiter);
-                self.submit(&extent, self.close_item(&extent));
-            }
-        }
-        done.await.unwrap_or_else(|_| Err(extent.failed()))
-    }
-
-    fn close_item(&self, extent: &Extent) -> Item {
-        let record = Record { kind: RecordKind::Close, ..blank_record(extent, CLOSE_PAYLOAD_BYTES) };
-        let bytes = record.bytes();
-        let Some(spot) = extent.placement.borrow_mut().take_reserved(bytes) else { return self.seal_item() };
-        let buffer = Some(self.device.alloc_buffer(bytes as usize));
-        Item { ticket: 0, spot, buffer, bytes, work: Work::Close(record), accepted: self.world.clock.now() }
-    }
-
-    pub(super) fn seal_item(&self) -> Item {
-        let spot = Spot { zone: 0, offset_bytes: 0 };
-        Item { ticket: 0, spot, buffer: None, bytes: 0, work: Work::Seal, accepted: self.world.clock.now() }
-    }
 }
 
 /// What every record of an extent says alike; the writer adds sequences and checksums.
-fn blank_record(extent: &Extent, payload_bytes: u32) -> Record {
+pub(super) fn blank_record(extent: &Extent, payload_bytes: u32) -> Record {
     const { assert!(RECORD_HEADER_BYTES < SECTOR_BYTES) };
     Record {
         kind: RecordKind::Block,

@@ -421,6 +421,7 @@ fn foreign_disks_are_refused_and_left_alone() {
         let ours = memory();
         with_extent(&world, Rc::new(ours.clone())).await;
         ours.flip(ZoneId(0), 300, 1);
+        ours.flip(ZoneId(19), 300, 1);
         let refused = start(&world, Rc::new(ours.clone())).await.err().unwrap();
         assert!(matches!(refused, MountError::LabelDamaged { .. }), "{refused}");
         ours.flip(ZoneId(0), 300, 1);

@@ -1,6 +1,7 @@
 //! Each outcome of a scan by its name, and damage told from torn tails.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::rig;
 use crate::rig::{assert_stored, block, get, memory, new_extent, put, start};
@@ -11,6 +12,7 @@ use shingle_hw::faulty::{CommandKind, Fault, FaultyDevice};
 use shingle_hw::zone::ZoneId;
 use shingle_node::extent::scan::Outcomes;
 use shingle_node::osd::extent::State;
+use shingle_node::osd::mount::MountError;
 use shingle_node::osd::refusal::Refusal;
 use shingle_proto::ids::ExtentId;
 use shingle_proto::message::FindingKind;
@@ -90,7 +92,7 @@ fn zeroes_and_strange_bytes_behind_the_tail_are_skipped() {
     rig::run(async |world| {
         let device = filled(&world).await;
         leave(&device, &[0; 12_288]).await;
-        assert_eq!(assert_goes_on(&world, &device).await.hole, 1);
+        assert_eq!(assert_goes_on(&world, &device).await.pointer_ahead, 1);
         let device = filled(&world).await;
         leave(&device, &[0xee; 12_288]).await;
         assert_eq!(assert_goes_on(&world, &device).await.stray, 1);
@@ -101,22 +103,71 @@ fn zeroes_and_strange_bytes_behind_the_tail_are_skipped() {
     });
 }
 
+/// The bytes of a fifth record of eight units, as it would follow those of `filled`.
+async fn fifth_record(world: &World) -> Vec<u8> {
+    let device = filled(world).await;
+    let mounted = start(world, Rc::new(device.clone())).await.unwrap();
+    put(&mounted.osd, 1, block(9, 8 * 4096 - 128)).await.unwrap();
+    let (read, buffer) = device.read(ZONE, TAIL_BYTES, device.alloc_buffer(32_768), 0..32_768).await;
+    read.unwrap();
+    buffer[..32_768].to_vec()
+}
+
 #[test]
 fn torn_payload_is_dropped_however_much_of_it_survived() {
     rig::run(async |world| {
-        for units in 1..=7 {
+        let record = fifth_record(&world).await;
+        for kept in (4096..32_768).step_by(4096) {
             let device = filled(&world).await;
-            let (cut, lost) = (units * 4096, block(9, 30_000 - 4096));
-            let faulty = FaultyDevice::new(Rc::new(device.clone()), Rc::new(|_| Box::pin(async {})), units as u64);
-            faulty.faults().arm(1, Fault::TornAppend);
-            let mounted = start(&world, Rc::new(faulty)).await.unwrap();
-            assert!(put(&mounted.osd, 1, lost).await.is_err());
-            device.power_cycle();
-            let mounted = start(&world, Rc::new(device.clone())).await.unwrap();
-            assert_eq!(get(&mounted.osd, 1, lost).await, Err(Refusal::BlockNotFound), "cut after {cut}");
-            assert!(mounted.report.outcomes.torn_payload <= 1);
+            leave(&device, &record[..kept]).await;
             let outcomes = assert_goes_on(&world, &device).await;
-            assert_eq!(outcomes.missing + outcomes.damaged, 0);
+            assert_eq!(outcomes, Outcomes { whole: 4, checked: 2, pointer_behind: 1, ..Outcomes::default() }, "{kept}");
+            let device = filled(&world).await;
+            let mut torn = record.clone();
+            torn[kept..].fill(0);
+            leave(&device, &torn).await;
+            let outcomes = assert_goes_on(&world, &device).await;
+            assert_eq!(outcomes, Outcomes { whole: 4, checked: 2, torn_payload: 1, ..Outcomes::default() }, "{kept}");
+        }
+        let device = filled(&world).await;
+        leave(&device, &record).await;
+        let mounted = start(&world, Rc::new(device)).await.unwrap();
+        assert_stored(&mounted.osd, 1, block(9, 8 * 4096 - 128)).await;
+    });
+}
+
+#[test]
+fn zeroes_before_a_record_are_a_lost_flush() {
+    rig::run(async |world| {
+        let device = filled(&world).await;
+        let bytes = [vec![0; 8192], fifth_record(&world).await].concat();
+        leave(&device, &bytes).await;
+        let mounted = start(&world, Rc::new(device)).await.unwrap();
+        assert_eq!(mounted.report.outcomes, Outcomes { whole: 5, checked: 2, lost_flush: 1, ..Outcomes::default() });
+        assert_stored(&mounted.osd, 1, block(9, 8 * 4096 - 128)).await;
+    });
+}
+
+#[test]
+fn torn_append_ends_the_extent_for_good() {
+    rig::run(async |world| {
+        for seed in 1..=7 {
+            let device = filled(&world).await;
+            let lost = block(9, 30_000 - 4096);
+            let faulty = FaultyDevice::new(Rc::new(device.clone()), Rc::new(|_| Box::pin(async {})), seed);
+            let faults = faulty.faults();
+            let mounted = start(&world, Rc::new(faulty)).await.unwrap();
+            faults.arm(1, Fault::TornAppend);
+            assert!(put(&mounted.osd, 1, lost).await.is_err());
+            world.tasks.sleep(Duration::from_millis(1)).await;
+            device.power_cycle();
+            let mounted = start(&world, Rc::new(device)).await.unwrap();
+            assert_eq!(get(&mounted.osd, 1, lost).await, Err(Refusal::BlockNotFound));
+            assert_eq!(mounted.osd.extent(ExtentId(1)).unwrap().state.get(), State::Failed, "the journal remembers");
+            assert!(mounted.findings.is_empty());
+            for number in 1..=4 {
+                assert_stored(&mounted.osd, 1, block(number, 6000)).await;
+            }
         }
     });
 }
@@ -220,7 +271,7 @@ fn unreadable_sector_is_found_and_skipped() {
             faults.arm(nth, Fault::Error { command: CommandKind::Read, error: error.clone() });
             match start(&world, faulty.clone()).await {
                 Ok(mounted) => unreadable += mounted.report.outcomes.unreadable,
-                Err(refused) => assert!(refused.to_string().contains("unreadable"), "{refused}"),
+                Err(refused) => assert!(matches!(refused, MountError::LabelDamaged { .. }), "{refused}"),
             }
             faults.clear();
         }

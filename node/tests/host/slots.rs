@@ -1,7 +1,6 @@
 //! Slots of a disk: they run out, and those of extents that never held a record come back.
 
 use std::rc::Rc;
-use std::time::Duration;
 
 use crate::rig;
 use crate::rig::{assert_stored, block, geometry, memory, new_extent, put, start};
@@ -23,13 +22,13 @@ fn disk_runs_out_of_extents_and_of_open_zones() {
         assert!(matches!(full, Err(Refusal::NoFreeExtent(_))), "{full:?}");
         let few = Geometry { open_zones_max: 3, active_zones_max: 3, ..geometry() };
         let mounted = start(&world, Rc::new(MemoryDevice::new(few, "few"))).await.unwrap();
-        for number in 0..3 {
+        // The journal has the third.
+        for number in 0..2 {
             mounted.osd.create_extent(new_extent(number)).await.unwrap();
         }
         let refused = mounted.osd.create_extent(new_extent(9)).await;
         assert!(matches!(refused, Err(Refusal::NoFreeExtent(_))), "{refused:?}");
         mounted.osd.close_extent(ExtentId(1), Generation(1)).await.unwrap();
-        world.tasks.sleep(Duration::from_millis(1)).await;
         mounted.osd.create_extent(new_extent(9)).await.unwrap();
     });
 }

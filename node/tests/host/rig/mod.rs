@@ -38,8 +38,8 @@ pub fn geometry() -> Geometry {
         zone_capacity_bytes: 256 << 10,
         conventional_zones: 1,
         sector_bytes: 4096,
-        open_zones_max: 8,
-        active_zones_max: 8,
+        open_zones_max: 9,
+        active_zones_max: 9,
         transfer_bytes_max: 64 << 10,
     }
 }
