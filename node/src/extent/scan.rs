@@ -12,7 +12,7 @@ use shingle_hw::zone::{Zone, ZoneCondition};
 use shingle_proto::ids::ExtentId;
 use shingle_proto::limits::RECORD_ALIGN_BYTES;
 
-use super::format::{FormatError, SECTOR_BYTES, align_down};
+use super::format::{FormatError, SECTOR_BYTES, align_up};
 use super::layout::Layout;
 use super::placement::Spot;
 use super::reader::{Unit, ZoneScan};
@@ -133,13 +133,14 @@ pub fn pointer_counts(zone: &Zone) -> bool {
     matches!(zone.condition, ZoneCondition::ImplicitOpen | ZoneCondition::ExplicitOpen | ZoneCondition::Closed)
 }
 
-/// Bytes of a zone that may hold records: up to the write pointer where that means something.
+/// Bytes of a zone that may hold records: up to the write pointer where that means something. A torn sector counts: its
+/// zone will be finished, and then what it holds shows.
 pub fn readable_bytes(zone: &Zone, layout: &Layout) -> u64 {
     match zone.condition {
         ZoneCondition::Empty | ZoneCondition::Offline => 0,
         ZoneCondition::Full | ZoneCondition::ReadOnly | ZoneCondition::NotWritePointer => layout.zone_used_bytes,
         ZoneCondition::ImplicitOpen | ZoneCondition::ExplicitOpen | ZoneCondition::Closed => {
-            align_down(zone.write_pointer_bytes.min(layout.zone_used_bytes))
+            align_up(zone.write_pointer_bytes).min(layout.zone_used_bytes)
         }
     }
 }
