@@ -1,5 +1,7 @@
 //! Tests that need more than one package: the simulated cell, the checkers of the invariants, and the long soaks.
 
 pub mod check;
+pub mod crash;
+pub mod disk;
 pub mod sim;
 pub mod soak;

@@ -1,8 +1,10 @@
-//! Long soaks, by hand: `cargo run --release -p shingle-tests -- sim --seed 1 --count 1000`.
+//! Long tests, by hand: `cargo run --release -p shingle-tests -- sim --seed 1 --count 1000`, and the others of `--help`.
 
+use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{Parser, Subcommand};
+use shingle_tests::crash::command::Crash;
 use shingle_tests::soak::{Soak, run};
 
 #[derive(Parser)]
@@ -29,15 +31,24 @@ enum Kind {
         #[arg(long, default_value_t = 5)]
         rounds: u64,
     },
+    /// Every state a loss of power can leave a disk in, along scripts that cover an extent's whole life.
+    Crash(Crash),
 }
 
-fn main() {
-    let Kind::Sim { seed, count, operations, rounds } = Arguments::parse().soak;
+fn main() -> ExitCode {
+    match Arguments::parse().soak {
+        Kind::Sim { seed, count, operations, rounds } => simulate(seed, count, operations, rounds),
+        Kind::Crash(crash) => crash.run(),
+    }
+}
+
+fn simulate(first: u64, count: u64, operations: u64, rounds: u64) -> ExitCode {
     let start = Instant::now();
     let mut acknowledged = 0;
-    for current in seed..seed.saturating_add(count) {
-        eprintln!("seed {current}");
-        acknowledged += run(Soak { seed: current, clients: 4, operations, rounds }).acknowledged;
+    for seed in first..first.saturating_add(count) {
+        eprintln!("seed {seed}");
+        acknowledged += run(Soak { seed, clients: 4, operations, rounds }).acknowledged;
     }
     println!("seeds {count}, acknowledged {acknowledged}, violations 0, {:.1} s", start.elapsed().as_secs_f64());
+    ExitCode::SUCCESS
 }

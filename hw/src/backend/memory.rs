@@ -20,6 +20,7 @@ use crate::device::{Command, Identity, Transfer, ZonedDevice};
 use crate::draw::Draw;
 use crate::error::DeviceError;
 use crate::geometry::Geometry;
+use crate::image::Image;
 use crate::zone::{Zone, ZoneId};
 use cache::Cache;
 
@@ -51,6 +52,16 @@ impl MemoryDevice {
         let cache = Cache::new(geometry.clone());
         let state = RefCell::new(State { cache, life: 0, yields: Draw::new(0), yields_max: 0 });
         Self { shared: Rc::new(Shared { identity, geometry, state }) }
+    }
+
+    /// A device that holds what an image says, all of it durable.
+    pub fn from_image(image: &Image, serial: &str) -> Self {
+        let device = Self::new(image.geometry().clone(), serial);
+        {
+            let mut state = device.shared.state.borrow_mut();
+            image.zones().iter().zip(0..).for_each(|(zone, number)| state.cache.load(ZoneId(number), zone));
+        }
+        device
     }
 
     /// From now on every command gives way up to `yields_max` times before it ends, as `seed` chooses, so that commands
@@ -96,6 +107,11 @@ impl MemoryDevice {
     /// A fault: the zone can no longer be read or written, for good.
     pub fn set_offline(&self, zone: ZoneId) {
         self.shared.state.borrow_mut().cache.set_offline(zone);
+    }
+
+    /// Damage at rest: the sector at an offset can no longer be read, until its zone is reset.
+    pub fn set_unreadable(&self, zone: ZoneId, offset_bytes: u64) {
+        self.shared.state.borrow_mut().cache.set_unreadable(zone, offset_bytes);
     }
 
     /// Host memory that the device's contents take, in bytes.

@@ -4,5 +4,6 @@ mod conformance;
 mod crash;
 mod damage;
 mod faults;
+mod recording;
 mod rig;
 mod ring;

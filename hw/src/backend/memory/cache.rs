@@ -8,6 +8,7 @@ use super::medium::Medium;
 use crate::draw::Draw;
 use crate::error::DeviceError;
 use crate::geometry::Geometry;
+use crate::image::{Sector, ZoneImage};
 use crate::zone::{Zone, ZoneCondition, ZoneId};
 use crate::zone_state::ZoneStates;
 
@@ -24,6 +25,8 @@ pub(super) struct Cache {
     /// Sectors of conventional zones that were overwritten since they were durable, oldest first.
     overwritten: Vec<Overwritten>,
     writes: u64,
+    /// Starts of sectors that cannot be read.
+    unreadable: BTreeSet<(ZoneId, u64)>,
 }
 
 /// What a zone would be after a loss of power that loses everything it can.
@@ -61,6 +64,28 @@ impl Cache {
             in_flight: BTreeMap::new(),
             overwritten: Vec::new(),
             writes: 0,
+            unreadable: BTreeSet::new(),
+        }
+    }
+
+    /// Puts a zone of a device fresh from the factory into a state, durably.
+    pub(super) fn load(&mut self, zone: ZoneId, image: &ZoneImage) {
+        let sector_bytes = u64::from(self.geometry.sector_bytes);
+        let mut offset_bytes = 0;
+        for sector in image.sectors() {
+            match sector {
+                Sector::Zeroes => {}
+                Sector::Bytes(_) => self.medium.write(zone, offset_bytes, sector.bytes().unwrap_or_default()),
+                Sector::Unreadable => self.set_unreadable(zone, offset_bytes),
+            }
+            offset_bytes += sector_bytes;
+        }
+        let finished = image.condition() == ZoneCondition::Full && offset_bytes < self.geometry.zone_capacity_bytes;
+        if let Some(durable) = self.durable.get_mut(zone.0 as usize) {
+            *durable = Durable { written_bytes: offset_bytes, finished, resets: 0 };
+        }
+        if image.condition() != ZoneCondition::NotWritePointer {
+            self.zones.restore(zone, image.condition(), offset_bytes);
         }
     }
 
@@ -102,6 +127,10 @@ impl Cache {
 
     pub(super) fn read(&self, zone: ZoneId, offset_bytes: u64, data: &mut [u8]) -> Result<(), DeviceError> {
         let written = self.zones.check_read(zone, offset_bytes, data.len() as u64)?;
+        let end_bytes = offset_bytes + data.len() as u64;
+        if let Some((_, bad)) = self.unreadable.range((zone, offset_bytes)..(zone, end_bytes)).next() {
+            return Err(DeviceError::Unreadable { zone, offset_bytes: *bad });
+        }
         let (medium, zeroes) = data.split_at_mut(usize::try_from(written).unwrap_or(usize::MAX).min(data.len()));
         self.medium.read(zone, offset_bytes, medium);
         zeroes.fill(0);
@@ -143,6 +172,7 @@ impl Cache {
     pub(super) fn end_reset(&mut self, zone: ZoneId) {
         self.zones.end_reset(zone);
         self.medium.discard(zone, 0);
+        self.unreadable.retain(|(other, _)| *other != zone);
         if let Some(durable) = self.durable.get_mut(zone.0 as usize) {
             *durable = Durable { written_bytes: 0, finished: false, resets: durable.resets + 1 };
         }
@@ -151,6 +181,10 @@ impl Cache {
 
     pub(super) fn flip(&mut self, zone: ZoneId, offset_bytes: u64, mask: u8) {
         self.medium.flip(zone, offset_bytes, mask);
+    }
+
+    pub(super) fn set_unreadable(&mut self, zone: ZoneId, offset_bytes: u64) {
+        self.unreadable.insert((zone, offset_bytes));
     }
 
     pub(super) fn set_read_only(&mut self, zone: ZoneId) {
