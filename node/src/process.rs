@@ -14,9 +14,8 @@ use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use local_sync::oneshot;
-use shingle_hw::backend::file::{self, OpenError};
+use shingle_hw::backend::{self, OpenError};
 use shingle_hw::buffer::BufferPool;
-use shingle_hw::device::ZonedDevice;
 use shingle_hw::ring::Ring;
 use shingle_proto::ids::{BootId, HostId};
 use shingle_proto::limits::MIB;
@@ -226,7 +225,7 @@ async fn start_shard(world: &World, part: Part) -> Result<Rc<Shard>, HostError> 
     world.tasks.spawn("disk completions", Box::pin(pump));
     let mut disks = Vec::new();
     for path in part.disks {
-        let device: Rc<dyn ZonedDevice> = Rc::new(file::open(&path, ring.clone(), pool.clone())?);
+        let device = backend::open(&path, ring.clone(), pool.clone())?;
         disks.push(Disk { path: path.display().to_string(), device });
     }
     let (tasks, idle) = (world.tasks.clone(), pool.clone());
