@@ -29,10 +29,14 @@ pub struct Identity {
 pub trait ZonedDevice {
     fn identity(&self) -> &Identity;
     fn geometry(&self) -> &Geometry;
+    /// Appends that may be in flight together in one zone; where it is more than one, the device chooses their order.
+    fn appends_per_zone(&self) -> u16 {
+        1
+    }
     /// `count` zones from `first` on, fewer at the device's end.
     fn report(&self, first: ZoneId, count: u32) -> Command<Result<Vec<Zone>, DeviceError>>;
     /// Appends `bytes` of the buffer to a sequential zone; the offset within the zone where they landed. Only after
-    /// a `flush` that started when this had ended are they durable. At most one append per zone is in flight.
+    /// a `flush` that started when this had ended are they durable. At most `appends_per_zone` are in flight in a zone.
     fn append(&self, zone: ZoneId, buffer: Buffer, bytes: Range<usize>) -> Transfer<u64>;
     /// Writes into a conventional zone, anywhere.
     fn write(&self, zone: ZoneId, offset_bytes: u64, buffer: Buffer, bytes: Range<usize>) -> Transfer<()>;

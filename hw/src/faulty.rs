@@ -135,6 +135,10 @@ impl ZonedDevice for FaultyDevice {
         self.inner.geometry()
     }
 
+    fn appends_per_zone(&self) -> u16 {
+        self.inner.appends_per_zone()
+    }
+
     fn report(&self, first: ZoneId, count: u32) -> Command<Result<Vec<Zone>, DeviceError>> {
         let command: Command<Result<Vec<Zone>, DeviceError>> = match self.fate(CommandKind::Report, None) {
             Fate::Refused(error) => ready(Err(error)),

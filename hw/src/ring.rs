@@ -6,6 +6,7 @@
 //! This file uses `unsafe` to hand commands to the kernel.
 
 mod command;
+mod nvme;
 mod task;
 
 use std::cell::RefCell;
@@ -18,16 +19,19 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-use io_uring::IoUring;
+use io_uring::{IoUring, cqueue, squeue};
 use rustix::event::EventfdFlags;
 
 use crate::buffer::Buffer;
 use command::{Progress, Slot};
 use task::Tasks;
 
+pub(crate) use command::NvmeTransfer;
 pub use command::{Operation, RingTransfer};
+pub(crate) use nvme::{NvmeAnswer, NvmeCommand};
 pub use task::Task;
 
 /// A thread's ring. It is made, used and dropped by one thread.
@@ -38,7 +42,8 @@ pub struct Ring {
 }
 
 struct State {
-    uring: IoUring,
+    /// Wide entries: NVMe commands need them, and one ring for everything means one event to await.
+    uring: IoUring<squeue::Entry128, cqueue::Entry32>,
     /// Commands by key; the key is the kernel's user data.
     slots: Vec<Option<Slot>>,
     free: Vec<usize>,
@@ -50,14 +55,14 @@ struct State {
     /// The kernel refused the last submission: said once, not at every attempt.
     refused: bool,
     /// Completions of the poll in progress; kept for its memory.
-    reaped: Vec<(u64, i32)>,
+    reaped: Vec<(u64, i32, u64)>,
 }
 
 impl Ring {
     /// A ring with at most `entries` commands with the kernel at once (rounded up to a power of two). The error is the
-    /// kernel's: ENOSYS or EPERM where io_uring is missing or forbidden.
+    /// kernel's: ENOSYS or EPERM where io_uring is missing or forbidden, EINVAL before Linux 5.19.
     pub fn new(entries: u32) -> io::Result<Rc<Self>> {
-        let uring = IoUring::builder().setup_clamp().build(entries)?;
+        let uring = IoUring::<squeue::Entry128, cqueue::Entry32>::builder().setup_clamp().build(entries)?;
         let event = Arc::new(rustix::event::eventfd(0, EventfdFlags::CLOEXEC)?);
         uring.submitter().register_eventfd(event.as_raw_fd())?;
         let entries = uring.params().sq_entries() as usize;
@@ -141,6 +146,16 @@ impl Ring {
         Operation::new(self, self.start(Slot::punch_hole(file, bytes)))
     }
 
+    /// Gives a command to an NVMe device through its generic character device. The transfer's direction is the opcode's.
+    pub(crate) fn nvme(
+        self: &Rc<Self>,
+        file: &Rc<File>,
+        command: NvmeCommand,
+        data: Option<(Buffer, Range<usize>)>,
+    ) -> NvmeTransfer {
+        NvmeTransfer::new(self, self.start(Slot::nvme(file, command, data)))
+    }
+
     /// Runs a future to its end inside `poll`, whether or not anybody waits for the task. It is polled once before this
     /// returns.
     pub fn spawn<T: 'static>(&self, future: impl Future<Output = T> + 'static) -> Task<T> {
@@ -165,9 +180,10 @@ impl Ring {
         let count = {
             let mut state = self.state.borrow_mut();
             let mut reaped = std::mem::take(&mut state.reaped);
-            reaped.extend(state.uring.completion().map(|entry| (entry.user_data(), entry.result())));
-            for (key, result) in &reaped {
-                state.complete(*key as usize, *result, &mut wakers, &mut ended);
+            reaped
+                .extend(state.uring.completion().map(|entry| (entry.user_data(), entry.result(), entry.big_cqe()[0])));
+            for (key, result, detail) in &reaped {
+                state.complete(*key as usize, (*result, *detail), &mut wakers, &mut ended);
             }
             let count = reaped.len();
             reaped.clear();
@@ -206,12 +222,12 @@ impl State {
         slot
     }
 
-    fn complete(&mut self, key: usize, result: i32, wakers: &mut Vec<Waker>, ended: &mut Vec<Slot>) {
+    fn complete(&mut self, key: usize, (result, detail): (i32, u64), wakers: &mut Vec<Waker>, ended: &mut Vec<Slot>) {
         self.in_flight -= 1;
         let Some(slot) = self.slots.get_mut(key).and_then(Option::as_mut) else {
             panic!("a completion belongs to a command: its memory is kept until then");
         };
-        match slot.advance(result) {
+        match slot.advance(result, detail) {
             Progress::Again => self.waiting.push_back(key),
             Progress::Done => {
                 wakers.extend(slot.take_waker());
@@ -278,29 +294,33 @@ impl Drop for Ring {
 /// Runs a future to its end on this thread, with nothing but the ring to wait for: for tests, tools and benches. The
 /// future may also be woken by another thread, but is looked at only between completions while commands are pending.
 pub fn block_on<F: Future>(ring: &Rc<Ring>, future: F) -> F::Output {
-    struct Unpark(std::thread::Thread, std::sync::atomic::AtomicBool);
-    impl Wake for Unpark {
+    struct Flag {
+        woken: AtomicBool,
+        event: Arc<OwnedFd>,
+    }
+    impl Wake for Flag {
         fn wake(self: Arc<Self>) {
-            self.1.store(true, std::sync::atomic::Ordering::Release);
-            self.0.unpark();
+            self.woken.store(true, Ordering::Release);
+            task::signal(&self.event);
         }
     }
-    let unpark = Arc::new(Unpark(std::thread::current(), std::sync::atomic::AtomicBool::new(true)));
-    let waker = Waker::from(Arc::clone(&unpark));
+    let flag = Arc::new(Flag { woken: AtomicBool::new(true), event: Arc::clone(&ring.event) });
+    let waker = Waker::from(Arc::clone(&flag));
     let mut future = pin!(future);
     loop {
-        if unpark.1.swap(false, std::sync::atomic::Ordering::Acquire)
+        if flag.woken.swap(false, Ordering::Acquire)
             && let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker))
         {
             return output;
         }
-        if ring.poll() > 0 || unpark.1.load(std::sync::atomic::Ordering::Acquire) {
+        if ring.poll() > 0 || flag.woken.load(Ordering::Acquire) {
             continue;
         }
         if ring.pending() > 0 {
             ring.wait();
-        } else {
-            std::thread::park();
+        } else if let Err(error) = rustix::io::read(&ring.event, &mut [0; 8]) {
+            // A task or this future is woken by another thread, which signals the event.
+            tracing::warn!(%error, "waiting for the ring's event failed");
         }
     }
 }

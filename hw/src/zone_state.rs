@@ -1,7 +1,7 @@
 //! The zone state machine: what a drive decides about a command, without doing it.
 //!
 //! Invariants: never more zones are open or active than the geometry allows; a write pointer only grows until its zone
-//! is reset; a zone has at most one append in flight. Where ZBC-2 and ZNS 1.1 differ, the stricter one holds, so what
+//! is reset; a zone has at most one append in flight, or as many as the device was said to take. Where ZBC-2 and ZNS 1.1 differ, the stricter one holds, so what
 //! works here works on either: closing an empty or full zone is refused (ZNS), an explicitly opened zone without data
 //! closes to empty (ZBC), finishing an empty or closed zone needs an open resource for a moment (both).
 
@@ -21,6 +21,8 @@ pub struct ZoneStates {
     explicit: u32,
     closed: u32,
     clock: u64,
+    /// Appends that one zone may have in flight.
+    appends_max: u16,
 }
 
 #[derive(Clone, Copy)]
@@ -28,9 +30,30 @@ struct State {
     condition: ZoneCondition,
     /// Bytes written since the last reset; a finished zone keeps the number.
     written_bytes: u64,
+    /// `written_bytes` and what is in flight.
+    claimed_bytes: u64,
     last_use: u64,
+    /// Appends in flight.
+    appends: u16,
+    resetting: bool,
+}
+
+impl State {
     /// An append or a reset is in flight.
-    busy: bool,
+    fn busy(&self) -> bool {
+        self.appends > 0 || self.resetting
+    }
+
+    fn set_written(&mut self, written_bytes: u64) {
+        self.written_bytes = written_bytes;
+        self.claimed_bytes = written_bytes;
+    }
+
+    fn forget_commands(&mut self) {
+        self.appends = 0;
+        self.resetting = false;
+        self.claimed_bytes = self.written_bytes;
+    }
 }
 
 impl ZoneStates {
@@ -39,9 +62,25 @@ impl ZoneStates {
         let condition =
             |id| if id < geometry.conventional_zones { ZoneCondition::NotWritePointer } else { ZoneCondition::Empty };
         let zones = (0..geometry.zones)
-            .map(|id| State { condition: condition(id), written_bytes: 0, last_use: 0, busy: false })
+            .map(|id| State {
+                condition: condition(id),
+                written_bytes: 0,
+                claimed_bytes: 0,
+                last_use: 0,
+                appends: 0,
+                resetting: false,
+            })
             .collect();
-        Self { geometry, zones, implicit: BTreeMap::new(), explicit: 0, closed: 0, clock: 0 }
+        Self { geometry, zones, implicit: BTreeMap::new(), explicit: 0, closed: 0, clock: 0, appends_max: 1 }
+    }
+
+    /// The device orders appends itself: so many may be in flight in one zone. Where they land is known when they end.
+    pub fn allow_appends(&mut self, appends_max: u16) {
+        self.appends_max = appends_max.max(1);
+    }
+
+    pub fn geometry(&self) -> &Geometry {
+        &self.geometry
     }
 
     /// Zones open now, implicitly or explicitly.
@@ -90,9 +129,28 @@ impl ZoneStates {
         assert!(survives, "open zones do not survive a loss of power");
         self.transition(zone, condition);
         if let Some(state) = self.zones.get_mut(zone.0 as usize) {
-            state.written_bytes = written_bytes;
-            state.busy = false;
+            state.set_written(written_bytes);
+            state.forget_commands();
         }
+    }
+
+    /// Believes what a drive reports of a zone, which may be open, and which has nothing in flight but at most the
+    /// append that waits for this report. Limits are not checked: the drive keeps them.
+    pub fn adopt(&mut self, zone: ZoneId, condition: ZoneCondition, written_bytes: u64) {
+        self.transition(zone, condition);
+        if let Some(state) = self.zones.get_mut(zone.0 as usize) {
+            state.set_written(written_bytes);
+        }
+    }
+
+    /// Whether an append or a reset is in flight in a zone.
+    pub fn is_busy(&self, zone: ZoneId) -> bool {
+        self.zones.get(zone.0 as usize).is_some_and(State::busy)
+    }
+
+    /// Appends in flight in a zone.
+    pub fn appends_in_flight(&self, zone: ZoneId) -> u16 {
+        self.zones.get(zone.0 as usize).map_or(0, |state| state.appends)
     }
 
     /// What a loss of power does to conditions: open zones are closed, commands in flight are forgotten.
@@ -100,7 +158,7 @@ impl ZoneStates {
         for index in 0..self.geometry.zones {
             let id = ZoneId(index);
             let Some(state) = self.zones.get_mut(index as usize) else { continue };
-            state.busy = false;
+            state.forget_commands();
             let (condition, written_bytes) = (state.condition, state.written_bytes);
             if matches!(condition, ZoneCondition::ImplicitOpen | ZoneCondition::ExplicitOpen) {
                 self.transition(id, closed_condition(written_bytes));
@@ -146,8 +204,12 @@ impl ZoneStates {
     pub fn begin_append(&mut self, zone: ZoneId, length_bytes: u64) -> Result<u64, DeviceError> {
         self.geometry.check_transfer(0, length_bytes)?;
         let state = self.writable(zone)?;
-        assert!(!state.busy, "at most one append is in flight in a zone");
-        let offset_bytes = state.written_bytes;
+        assert!(
+            state.appends < self.appends_max && !state.resetting,
+            "at most {} appends are in flight in a zone, and none while it is reset",
+            self.appends_max
+        );
+        let offset_bytes = state.claimed_bytes;
         if state.condition == ZoneCondition::Full {
             return Err(DeviceError::Full { zone });
         }
@@ -155,23 +217,45 @@ impl ZoneStates {
             return Err(DeviceError::Boundary { zone, offset_bytes, length_bytes });
         }
         self.activate(zone, ZoneCondition::ImplicitOpen)?;
-        self.set_busy(zone, true);
+        if let Some(state) = self.zones.get_mut(zone.0 as usize) {
+            state.appends += 1;
+            state.claimed_bytes += length_bytes;
+        }
         Ok(offset_bytes)
     }
 
-    /// Ends an append of which `length_bytes` arrived: all, or none when it failed.
+    /// Ends the only append in flight in a zone, of which `length_bytes` arrived: all, or none when it failed.
     pub fn end_append(&mut self, zone: ZoneId, length_bytes: u64) {
         let Some(state) = self.zones.get_mut(zone.0 as usize) else { return };
-        assert!(state.busy, "an append ends once");
-        state.busy = false;
-        state.written_bytes += length_bytes;
-        let (condition, written_bytes) = (state.condition, state.written_bytes);
+        assert!(state.appends == 1, "an append ends once");
+        let landed_bytes = state.written_bytes;
+        state.claimed_bytes = state.written_bytes + length_bytes;
+        self.settle_append(zone, landed_bytes + length_bytes);
+    }
+
+    /// Ends one of several appends in flight: where its `length_bytes` landed, or `None` when it failed.
+    pub fn end_append_at(&mut self, zone: ZoneId, landed_bytes: Option<u64>, length_bytes: u64) {
+        let Some(state) = self.zones.get_mut(zone.0 as usize) else { return };
+        assert!(state.appends > 0, "an append ends once");
+        if landed_bytes.is_none() {
+            state.claimed_bytes = state.claimed_bytes.saturating_sub(length_bytes).max(state.written_bytes);
+        }
+        let end_bytes = landed_bytes.map_or(0, |landed| landed + length_bytes);
+        self.settle_append(zone, end_bytes);
+    }
+
+    fn settle_append(&mut self, zone: ZoneId, end_bytes: u64) {
+        let Some(state) = self.zones.get_mut(zone.0 as usize) else { return };
+        state.appends -= 1;
+        state.written_bytes = state.written_bytes.max(end_bytes);
+        state.claimed_bytes = state.claimed_bytes.max(end_bytes);
+        let (condition, written_bytes, idle) = (state.condition, state.written_bytes, state.appends == 0);
         assert!(written_bytes <= self.geometry.zone_capacity_bytes, "a write pointer stays within the capacity");
         let writable =
             matches!(condition, ZoneCondition::ImplicitOpen | ZoneCondition::ExplicitOpen | ZoneCondition::Closed);
-        if writable && written_bytes == self.geometry.zone_capacity_bytes {
+        if writable && idle && written_bytes == self.geometry.zone_capacity_bytes {
             self.transition(zone, ZoneCondition::Full);
-        } else if condition == ZoneCondition::Closed {
+        } else if condition == ZoneCondition::Closed && idle {
             self.transition(zone, closed_condition(written_bytes));
         }
     }
@@ -188,7 +272,7 @@ impl ZoneStates {
     pub fn close(&mut self, zone: ZoneId) -> Result<(), DeviceError> {
         let state = self.writable(zone)?;
         match state.condition {
-            ZoneCondition::ImplicitOpen | ZoneCondition::ExplicitOpen if !state.busy => {
+            ZoneCondition::ImplicitOpen | ZoneCondition::ExplicitOpen if !state.busy() => {
                 self.transition(zone, closed_condition(state.written_bytes));
                 Ok(())
             }
@@ -200,7 +284,7 @@ impl ZoneStates {
     /// Makes a zone full; a full one stays full.
     pub fn finish(&mut self, zone: ZoneId) -> Result<(), DeviceError> {
         let state = self.writable(zone)?;
-        if state.busy {
+        if state.busy() {
             return Err(DeviceError::Condition { zone });
         }
         if state.condition != ZoneCondition::Full {
@@ -213,20 +297,22 @@ impl ZoneStates {
     /// Resets a zone; it is busy until `end_reset`, so that nothing is appended before the reset is durable.
     pub fn begin_reset(&mut self, zone: ZoneId) -> Result<(), DeviceError> {
         let state = self.writable(zone)?;
-        if state.busy {
+        if state.busy() {
             return Err(DeviceError::Condition { zone });
         }
         self.transition(zone, ZoneCondition::Empty);
         if let Some(state) = self.zones.get_mut(zone.0 as usize) {
-            state.written_bytes = 0;
-            state.busy = true;
+            state.set_written(0);
+            state.resetting = true;
         }
         Ok(())
     }
 
     /// The reset is done, or failed with the device.
     pub fn end_reset(&mut self, zone: ZoneId) {
-        self.set_busy(zone, false);
+        if let Some(state) = self.zones.get_mut(zone.0 as usize) {
+            state.resetting = false;
+        }
     }
 
     /// A fault: the zone can no longer be written. Conventional zones may suffer it too.
@@ -280,19 +366,13 @@ impl ZoneStates {
         if limit == 0 || self.open_zones() < limit {
             return Ok(());
         }
-        let busy = |id: &ZoneId| self.zones.get(id.0 as usize).is_some_and(|state| state.busy);
+        let busy = |id: &ZoneId| self.zones.get(id.0 as usize).is_some_and(State::busy);
         let victim = self.implicit.values().find(|id| !busy(id)).or_else(|| self.implicit.values().next()).copied();
         let Some(victim) = victim else { return Err(DeviceError::TooManyOpen { limit }) };
         let condition =
             if busy(&victim) { ZoneCondition::Closed } else { closed_condition(self.written_bytes(victim)) };
         self.transition(victim, condition);
         Ok(())
-    }
-
-    fn set_busy(&mut self, zone: ZoneId, busy: bool) {
-        if let Some(state) = self.zones.get_mut(zone.0 as usize) {
-            state.busy = busy;
-        }
     }
 
     /// Changes a condition and the counts with it.

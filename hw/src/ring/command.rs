@@ -16,10 +16,14 @@ use std::task::{Context, Poll, Waker};
 use io_uring::{opcode, squeue, types};
 
 use super::Ring;
+use super::nvme::{NVME_URING_CMD_IO, NvmeAnswer, NvmeCommand};
 use crate::buffer::{BUFFER_ALIGN_BYTES, Buffer};
 
 /// How often a command that the kernel interrupts or defers is tried before the error is believed.
 const TRIES_MAX: u32 = 1000;
+
+/// Zoned devices take writes at their write pointer only: a short one goes on where it ended.
+const SECTOR_BYTES_MIN: usize = 512;
 
 /// Most bytes of one command to the kernel; longer transfers take several.
 const TRANSFER_BYTES_MAX: u32 = 1 << 30;
@@ -29,6 +33,7 @@ enum Action {
     Write,
     SyncData,
     PunchHole { bytes: u64 },
+    Nvme(Box<NvmeCommand>),
 }
 
 /// A command and everything the kernel may touch for it.
@@ -43,6 +48,8 @@ pub(super) struct Slot {
     moved: usize,
     tries: u32,
     result: Option<io::Result<usize>>,
+    /// What the device says besides the result.
+    detail: u64,
     waker: Option<Waker>,
     abandoned: bool,
 }
@@ -64,6 +71,7 @@ impl Slot {
             moved: 0,
             tries: 0,
             result: None,
+            detail: 0,
             waker: None,
             abandoned: false,
         }
@@ -90,8 +98,16 @@ impl Slot {
         Self::new(Action::PunchHole { bytes: bytes.end.saturating_sub(bytes.start) }, file, bytes.start)
     }
 
+    pub(super) fn nvme(file: &Rc<File>, command: NvmeCommand, data: Option<(Buffer, Range<usize>)>) -> Self {
+        let action = Action::Nvme(Box::new(command));
+        match data {
+            Some((buffer, bytes)) => Self::transfer(action, file, 0, buffer, bytes),
+            None => Self::new(action, file, 0),
+        }
+    }
+
     /// The kernel's form of what is left to do.
-    pub(super) fn entry(&mut self) -> squeue::Entry {
+    pub(super) fn entry(&mut self) -> squeue::Entry128 {
         let fd = types::Fd(self.file.as_ref().map_or(-1, |file| file.as_raw_fd()));
         let at = self.offset + self.moved as u64;
         let left = u32::try_from(self.bytes.len() - self.moved).unwrap_or(TRANSFER_BYTES_MAX);
@@ -100,25 +116,31 @@ impl Slot {
             // SAFETY: `transfer` checked that the range lies inside the buffer, and `moved` never exceeds the range.
             unsafe { buffer.as_mut_ptr().add(start) }
         });
-        match self.action {
-            Action::Read => opcode::Read::new(fd, memory, left).offset(at).build(),
-            Action::Write => opcode::Write::new(fd, memory, left).offset(at).build(),
-            Action::SyncData => opcode::Fsync::new(fd).flags(types::FsyncFlags::DATASYNC).build(),
+        match &self.action {
+            Action::Read => opcode::Read::new(fd, memory, left).offset(at).build().into(),
+            Action::Write => opcode::Write::new(fd, memory, left).offset(at).build().into(),
+            Action::SyncData => opcode::Fsync::new(fd).flags(types::FsyncFlags::DATASYNC).build().into(),
             Action::PunchHole { bytes } => {
                 let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
-                opcode::Fallocate::new(fd, bytes).offset(self.offset).mode(mode).build()
+                opcode::Fallocate::new(fd, *bytes).offset(self.offset).mode(mode).build().into()
+            }
+            Action::Nvme(command) => {
+                opcode::UringCmd80::new(fd, NVME_URING_CMD_IO).cmd(command.with_data(memory as u64, left)).build()
             }
         }
     }
 
     /// Takes in a completion's result.
-    pub(super) fn advance(&mut self, result: i32) -> Progress {
+    pub(super) fn advance(&mut self, result: i32, detail: u64) -> Progress {
         self.tries += 1;
+        self.detail = detail;
         let outcome = match usize::try_from(result) {
             Err(_) if matches!(-result, libc::EINTR | libc::EAGAIN) && self.tries < TRIES_MAX => {
                 return Progress::Again;
             }
             Err(_) => Err(io::Error::from_raw_os_error(-result)),
+            // The NVMe status; 0 is success.
+            Ok(status) if matches!(self.action, Action::Nvme(_)) => Ok(status),
             Ok(_) if self.buffer.is_none() => Ok(0),
             Ok(moved) => {
                 self.moved = (self.moved + moved).min(self.bytes.len());
@@ -131,7 +153,10 @@ impl Slot {
                     }
                 } else {
                     // Direct transfers go on at whole sectors; a few bytes are moved twice.
-                    let aligned = self.moved / BUFFER_ALIGN_BYTES * BUFFER_ALIGN_BYTES;
+                    let aligned = match self.action {
+                        Action::Write if self.moved.is_multiple_of(SECTOR_BYTES_MIN) => self.moved,
+                        _ => self.moved / BUFFER_ALIGN_BYTES * BUFFER_ALIGN_BYTES,
+                    };
                     let at_end = matches!(self.action, Action::Read) && self.moved != aligned;
                     if at_end && self.tries > 1 && aligned == self.moved.saturating_sub(moved) {
                         Ok(self.moved)
@@ -158,6 +183,13 @@ impl Slot {
     }
 }
 
+/// What a command ended with.
+struct Ended {
+    result: io::Result<usize>,
+    buffer: Option<Buffer>,
+    detail: u64,
+}
+
 /// A command in a ring. Dropped before its end, it leaves everything the command owns with the ring.
 struct Pending {
     ring: Rc<Ring>,
@@ -165,7 +197,7 @@ struct Pending {
 }
 
 impl Pending {
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<(io::Result<usize>, Option<Buffer>)> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Ended> {
         let Some(key) = self.key else { panic!("a command is not polled after its end") };
         let mut state = self.ring.state.borrow_mut();
         let Some(slot) = state.slots.get_mut(key).and_then(Option::as_mut) else {
@@ -175,12 +207,12 @@ impl Pending {
             slot.waker = Some(context.waker().clone());
             return Poll::Pending;
         };
-        let buffer = slot.buffer.take();
+        let ended = Ended { result, buffer: slot.buffer.take(), detail: slot.detail };
         self.key = None;
         let slot = state.remove(key);
         drop(state);
         drop(slot);
-        Poll::Ready((result, buffer))
+        Poll::Ready(ended)
     }
 }
 
@@ -226,8 +258,8 @@ impl Future for RingTransfer {
     type Output = (io::Result<usize>, Buffer);
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.poll(context).map(|(result, buffer)| match buffer {
-            Some(buffer) => (result, buffer),
+        self.0.poll(context).map(|ended| match ended.buffer {
+            Some(buffer) => (ended.result, buffer),
             None => panic!("a transfer owns its buffer until its end"),
         })
     }
@@ -247,7 +279,29 @@ impl Future for Operation {
     type Output = io::Result<()>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.poll(context).map(|(result, _)| result.map(|_| ()))
+        self.0.poll(context).map(|ended| ended.result.map(|_| ()))
+    }
+}
+
+/// An NVMe command in flight; it ends with what the device said, and gives the buffer back if there was one.
+#[must_use = "the buffer comes back with the result"]
+pub(crate) struct NvmeTransfer(Pending);
+
+impl NvmeTransfer {
+    pub(super) fn new(ring: &Rc<Ring>, key: usize) -> Self {
+        Self(Pending { ring: Rc::clone(ring), key: Some(key) })
+    }
+}
+
+impl Future for NvmeTransfer {
+    type Output = (io::Result<NvmeAnswer>, Option<Buffer>);
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.poll(context).map(|ended| {
+            // The status is 15 bits of the completion.
+            let answer = ended.result.map(|status| NvmeAnswer { status: status as u16, result: ended.detail });
+            (answer, ended.buffer)
+        })
     }
 }
 
@@ -261,7 +315,7 @@ mod tests {
     }
 
     fn again(slot: &mut Slot, result: i32) -> bool {
-        matches!(slot.advance(result), Progress::Again)
+        matches!(slot.advance(result, 0), Progress::Again)
     }
 
     #[test]
@@ -269,8 +323,9 @@ mod tests {
         let mut slot = slot(Slot::write);
         assert!(again(&mut slot, 5000));
         assert_eq!(slot.moved, 4096);
-        assert!(again(&mut slot, 4096));
-        assert!(!again(&mut slot, 4096));
+        assert!(again(&mut slot, 3584));
+        assert_eq!(slot.moved, 7680, "behind whole sectors a write goes on where it ended");
+        assert!(!again(&mut slot, 4608));
         assert_eq!(slot.result.take().expect("done").expect("well"), 3 * 4096);
     }
 

@@ -1,6 +1,7 @@
 //! Tests of whole devices: one conformance body against every back end, crashes, faults, the ring.
 
 mod conformance;
+mod conforming;
 mod crash;
 mod damage;
 mod faults;

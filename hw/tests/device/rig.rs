@@ -163,11 +163,12 @@ pub fn filled(device: &dyn ZonedDevice, data: &[u8]) -> Buffer {
 /// Bytes that tell where they belong.
 pub fn pattern(seed: u64, bytes: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let next = std::iter::repeat_with(move || {
+    let mut filled = vec![0; bytes];
+    for word in filled.chunks_mut(8) {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        state.to_le_bytes()
-    });
-    next.flatten().take(bytes).collect()
+        word.copy_from_slice(&state.to_le_bytes()[..word.len()]);
+    }
+    filled
 }

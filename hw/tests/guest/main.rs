@@ -1,10 +1,12 @@
-//! Tests that run inside the guest of `hw/rig`, on zoned devices of a real kernel.
+//! Tests that run inside the guest of `hw/rig`, on zoned devices of a real kernel: one conformance body against every
+//! way to them, and what only real devices do.
 
-#[test]
-fn the_guest_has_its_devices() {
-    for entry in std::fs::read_dir("/sys/block").expect("sysfs is mounted") {
-        let entry = entry.expect("reads");
-        let zoned = std::fs::read_to_string(entry.path().join("queue/zoned")).unwrap_or_default();
-        println!("{} {}", entry.file_name().to_string_lossy(), zoned.trim());
-    }
-}
+#[path = "../device/conformance.rs"]
+mod conformance;
+mod conforming;
+mod devices;
+mod faults;
+mod nvme;
+mod opening;
+#[path = "../device/rig.rs"]
+mod rig;

@@ -1,0 +1,38 @@
+//! A zoned NVMe namespace through the kernel's generic character device (`/dev/ngXnY`): commands as the drive knows
+//! them, on the shard's ring, past the block layer.
+//!
+//! Records within the drive's append limit go by Zone Append, several per zone at once, and the drive says where they
+//! landed; larger ones go by Write at the write pointer, alone in their zone. Nothing here blocks, so there is no thread.
+//! Transfers pin their pages anew each time: registering a pool's pages with the ring would keep all of it in memory.
+//!
+//! Invariants: the block node of the same namespace is held exclusively meanwhile, so that nobody writes through the
+//! block layer, whose idea of the write pointers would be wrong; a device is known by its serial number.
+
+mod identify;
+mod lanes;
+mod open;
+mod passthrough;
+mod port;
+mod report;
+mod status;
+
+use std::path::Path;
+use std::rc::Rc;
+
+use crate::backend::drive::Drive;
+use crate::buffer::BufferPool;
+use crate::ring::Ring;
+
+pub use self::open::OpenError;
+use self::port::NvmePort;
+
+/// A zoned NVMe namespace, open.
+pub type NvmeDevice = Drive<NvmePort>;
+
+/// Opens a namespace for this process alone. Blocks: it identifies the drive and reads the whole zone report. The
+/// device's commands go through `ring`, its buffers come from `pool`.
+pub fn open(path: &Path, ring: Rc<Ring>, pool: BufferPool) -> Result<NvmeDevice, OpenError> {
+    let found = open::examine(path)?;
+    let port = NvmePort::new(found.file, found.holder, Rc::clone(&ring), found.namespace);
+    Ok(Drive::new(port, ring, found.states, found.identity, pool))
+}

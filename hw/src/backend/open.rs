@@ -1,0 +1,35 @@
+//! One way to open any zoned device: what a path is decides which back end it gets.
+
+use std::fs;
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+use std::rc::Rc;
+
+use super::{blkzoned, file, nvme};
+use crate::buffer::BufferPool;
+use crate::device::ZonedDevice;
+use crate::ring::Ring;
+
+/// Why a device was not opened. Every variant names the path and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error(transparent)]
+    File(#[from] file::OpenError),
+    #[error(transparent)]
+    Block(#[from] blkzoned::OpenError),
+    #[error(transparent)]
+    Nvme(#[from] nvme::OpenError),
+}
+
+/// Opens the emulated drive in a file, the zoned block device of a block node, or the NVMe namespace behind a generic
+/// character device (`/dev/ngXnY`), for this process alone. Blocks. The device's commands go through `ring`, its
+/// buffers come from `pool`.
+pub fn open(path: &Path, ring: Rc<Ring>, pool: BufferPool) -> Result<Rc<dyn ZonedDevice>, OpenError> {
+    let kind = fs::metadata(path).map(|metadata| metadata.file_type());
+    Ok(match kind {
+        Ok(kind) if kind.is_block_device() => Rc::new(blkzoned::open(path, ring, pool)?),
+        Ok(kind) if kind.is_char_device() => Rc::new(nvme::open(path, ring, pool)?),
+        // The file back end also says what is wrong with a path that leads nowhere.
+        _ => Rc::new(file::open(path, ring, pool)?),
+    })
+}

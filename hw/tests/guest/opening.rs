@@ -1,0 +1,77 @@
+//! Which devices are opened, and what is said of those that are not.
+
+use std::path::Path;
+use std::rc::Rc;
+
+use shingle_hw::backend::{OpenError, blkzoned, nvme, open};
+use shingle_hw::zone::{ZoneCondition, ZoneId};
+
+use crate::conforming::{empty, pool};
+use crate::devices::{NullBlk, scsi_debug, zns_block, zns_generic};
+use crate::rig::{Rig, new_ring, pattern};
+
+fn refusal(node: &Path) -> OpenError {
+    match open(node, new_ring(), pool()) {
+        Ok(_) => panic!("{} was opened", node.display()),
+        Err(error) => error,
+    }
+}
+
+#[test]
+fn devices_that_are_not_ours_to_use_are_refused() {
+    use blkzoned::OpenError as Block;
+    let plain = NullBlk::new("plain", &[("size", 16)]);
+    assert!(matches!(refusal(&plain.node), OpenError::Block(Block::NotHostManaged { zoned, .. }) if zoned == "none"));
+    let anonymous = NullBlk::zoned("anonymous", &[("size", 16), ("zone_size", 1)]);
+    assert!(matches!(refusal(&anonymous.node), OpenError::Block(Block::NoSerial { .. })));
+    assert!(matches!(refusal(Path::new("/dev/null")), OpenError::Nvme(nvme::OpenError::NotGeneric { .. })));
+    assert!(matches!(refusal(Path::new("/dev/nowhere")), OpenError::File(_)));
+    assert!(matches!(refusal(Path::new("/bin/init")), OpenError::File(_)));
+}
+
+#[test]
+fn a_device_is_opened_once_whichever_way() {
+    use OpenError::{Block, Nvme};
+    let (block, generic) = (zns_block("zns-512"), zns_generic("zns-512"));
+    let by_block = open(&block, new_ring(), pool()).expect("opens");
+    assert!(matches!(refusal(&block), Block(blkzoned::OpenError::Held { .. })));
+    assert!(matches!(refusal(&generic), Nvme(nvme::OpenError::Held { .. })));
+    drop(by_block);
+    let by_passthrough = open(&generic, new_ring(), pool()).expect("opens");
+    assert!(matches!(refusal(&block), Block(blkzoned::OpenError::Held { .. })));
+    assert!(matches!(refusal(&generic), Nvme(nvme::OpenError::Held { .. })));
+    drop(by_passthrough);
+    drop(open(&block, new_ring(), pool()).expect("opens"));
+}
+
+#[test]
+fn zones_are_found_as_they_were_left() {
+    for node in [scsi_debug(), zns_block("zns-4096"), zns_generic("zns-4096")] {
+        let ring = new_ring();
+        let rig = Rig::with(open(&node, Rc::clone(&ring), pool()).expect("opens"), ring);
+        empty(&rig);
+        let data = pattern(1, 3 * 4096);
+        for zone in 8..11 {
+            rig.append(zone, &data).expect("appends");
+        }
+        rig.run(rig.device.open(ZoneId(8))).expect("opens");
+        rig.run(rig.device.finish(ZoneId(9))).expect("finishes");
+        rig.run(rig.device.close(ZoneId(10))).expect("closes");
+        let identity = rig.device.identity().clone();
+        drop(rig);
+        let ring = new_ring();
+        let rig = Rig::with(open(&node, Rc::clone(&ring), pool()).expect("opens"), ring);
+        assert_eq!(rig.device.identity(), &identity);
+        assert!(!identity.serial.is_empty() && !identity.model.is_empty(), "{identity:?}");
+        use ZoneCondition::{Closed, Empty, ExplicitOpen, Full};
+        let zones = rig.run(rig.device.report(ZoneId(8), 4)).expect("reports");
+        let conditions: Vec<_> = zones.iter().map(|zone| zone.condition).collect();
+        assert_eq!(conditions, [ExplicitOpen, Full, Closed, Empty], "{node:?}");
+        assert_eq!(zones[0].write_pointer_bytes, 3 * 4096);
+        for zone in 8..11 {
+            assert_eq!(rig.read(zone, 0, data.len()).expect("reads"), data);
+        }
+        assert_eq!(rig.append(8, &data), Ok(3 * 4096));
+        assert_eq!(rig.append(10, &data), Ok(3 * 4096));
+    }
+}
