@@ -28,7 +28,7 @@ pub enum OpenError {
     NotABlockDevice { path: PathBuf },
     #[error("{}: a partition; name the whole drive", path.display())]
     Partition { path: PathBuf },
-    #[error("{}: in use: mounted, part of a RAID or volume group, or opened by another program; free it first", path.display())]
+    #[error("{}: in use: mounted, part of a RAID, or opened by another program; free it first", path.display())]
     Held { path: PathBuf },
     #[error("{}: not a host-managed zoned drive (the kernel says: {zoned})", path.display())]
     NotHostManaged { path: PathBuf, zoned: String },
