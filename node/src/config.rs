@@ -4,7 +4,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use serde::Deserialize;
-use shingle_proto::limits::{MIB, RECORD_ALIGN_BYTES, SEALED_BYTES_MAX, SHARD_BUDGET_BYTES_DEFAULT};
+use shingle_proto::limits::{
+    KIB, MIB, OSD_SHARE_MAX, RECORD_ALIGN_BYTES, SEALED_BYTES_MAX, SHARD_BUDGET_BYTES_DEFAULT,
+};
+
+use crate::osd::policy::DiskPolicy;
+use crate::osd::schedule::Shares;
 
 /// Everything that can be set.
 #[derive(Clone, Debug, Deserialize)]
@@ -22,6 +27,20 @@ pub struct HostConfig {
     pub shards: u32,
     /// Memory for blocks on their way to and from the disks, per shard, in MiB.
     pub budget_mib: u64,
+    /// Shares of a disk that clients, repair, scrub and compaction get when all of them want it, each 1 to 1000. Only
+    /// their ratios count, and what one does not use is the others'.
+    pub share_client: u32,
+    pub share_repair: u32,
+    pub share_scrub: u32,
+    pub share_compaction: u32,
+    /// Transfers one disk works on at once, 1 to 1024.
+    pub disk_queue_depth: u32,
+    /// What positioning costs a disk, as KiB it could have transferred meanwhile.
+    pub disk_io_cost_kib: u64,
+    /// What a disk reads per second, in MB (millions of bytes), at its slowest place.
+    pub disk_bandwidth_mb: u64,
+    /// Days in which every record is read back and checked once, 1 to 365.
+    pub scrub_days: u32,
 }
 
 /// Shards of one process; hosts have fewer cores.
@@ -29,6 +48,16 @@ const SHARDS_MAX: u32 = 256;
 /// Below this the read quarter of the budget holds no record of the largest size.
 const BUDGET_MIB_MIN: u64 = 32;
 const _: () = assert!(BUDGET_MIB_MIN * MIB / 4 > SEALED_BYTES_MAX as u64 + RECORD_ALIGN_BYTES as u64);
+
+/// Transfers a disk may be given at once: NVMe queues are as deep.
+const QUEUE_DEPTH_MAX: u32 = 1024;
+/// Above this no share would mean anything: a transfer costs as much as 64 MiB.
+const IO_COST_KIB_MAX: u64 = 64 * 1024;
+/// No disk reads faster.
+const BANDWIDTH_MB_MAX: u64 = 1_000_000;
+const SCRUB_DAYS_MAX: u32 = 365;
+/// Data sheets count in millions.
+const MB: u64 = 1_000_000;
 
 /// A value that makes no sense.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,12 +72,17 @@ pub enum ConfigError {
     Shards { shards: u32, disks: usize },
     #[error("budget-mib = {0}: at least {BUDGET_MIB_MIN}")]
     Budget(u64),
+    #[error("share-{class} = {share}: 1 to {OSD_SHARE_MAX}")]
+    Share { class: &'static str, share: u32 },
+    #[error("{key} = {value}: {least} to {most}")]
+    OutOfRange { key: &'static str, value: u64, least: u64, most: u64 },
     #[error("listen = {listen}: {shards} shards need as many ports behind it")]
     Ports { listen: SocketAddr, shards: u32 },
 }
 
 impl Default for HostConfig {
     fn default() -> Self {
+        let disk = DiskPolicy::default();
         let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         Self {
             host: 1,
@@ -57,6 +91,14 @@ impl Default for HostConfig {
             disks: Vec::new(),
             shards: 1,
             budget_mib: SHARD_BUDGET_BYTES_DEFAULT / MIB,
+            share_client: disk.shares.client,
+            share_repair: disk.shares.repair,
+            share_scrub: disk.shares.scrub,
+            share_compaction: disk.shares.compaction,
+            disk_queue_depth: disk.queue_depth,
+            disk_io_cost_kib: disk.io_cost_bytes / KIB,
+            disk_bandwidth_mb: disk.bandwidth_bytes / MB,
+            scrub_days: disk.sweep_days,
         }
     }
 }
@@ -82,10 +124,49 @@ impl HostConfig {
         if self.budget_mib < BUDGET_MIB_MIN || self.budget_mib.checked_mul(MIB).is_none() {
             return Err(ConfigError::Budget(self.budget_mib));
         }
+        self.check_disk()?;
         if self.shard_address(self.shards - 1).is_none() {
             return Err(ConfigError::Ports { listen: self.listen, shards: self.shards });
         }
         Ok(())
+    }
+
+    fn check_disk(&self) -> Result<(), ConfigError> {
+        let shares = [
+            ("client", self.share_client),
+            ("repair", self.share_repair),
+            ("scrub", self.share_scrub),
+            ("compaction", self.share_compaction),
+        ];
+        if let Some((class, share)) = shares.into_iter().find(|(_, share)| !(1..=OSD_SHARE_MAX).contains(share)) {
+            return Err(ConfigError::Share { class, share });
+        }
+        let ranges = [
+            ("disk-queue-depth", u64::from(self.disk_queue_depth), 1, u64::from(QUEUE_DEPTH_MAX)),
+            ("disk-io-cost-kib", self.disk_io_cost_kib, 0, IO_COST_KIB_MAX),
+            ("disk-bandwidth-mb", self.disk_bandwidth_mb, 1, BANDWIDTH_MB_MAX),
+            ("scrub-days", u64::from(self.scrub_days), 1, u64::from(SCRUB_DAYS_MAX)),
+        ];
+        match ranges.into_iter().find(|(_, value, least, most)| !(least..=most).contains(&value)) {
+            Some((key, value, least, most)) => Err(ConfigError::OutOfRange { key, value, least, most }),
+            None => Ok(()),
+        }
+    }
+
+    /// How the disks are shared and swept.
+    pub fn disk_policy(&self) -> DiskPolicy {
+        DiskPolicy {
+            shares: Shares {
+                client: self.share_client,
+                repair: self.share_repair,
+                scrub: self.share_scrub,
+                compaction: self.share_compaction,
+            },
+            queue_depth: self.disk_queue_depth,
+            io_cost_bytes: self.disk_io_cost_kib.saturating_mul(KIB),
+            bandwidth_bytes: self.disk_bandwidth_mb.saturating_mul(MB),
+            sweep_days: self.scrub_days,
+        }
     }
 
     /// Where a shard listens.
@@ -123,6 +204,18 @@ mod tests {
         }
         for budget_mib in [0, 31, u64::MAX] {
             assert_eq!(HostConfig { budget_mib, ..good() }.check(), Err(ConfigError::Budget(budget_mib)));
+        }
+        for share in [0, OSD_SHARE_MAX + 1] {
+            let refused = HostConfig { share_scrub: share, ..good() }.check();
+            assert_eq!(refused, Err(ConfigError::Share { class: "scrub", share }));
+        }
+        for refused in [
+            HostConfig { disk_queue_depth: 0, ..good() },
+            HostConfig { disk_io_cost_kib: u64::MAX, ..good() },
+            HostConfig { disk_bandwidth_mb: 0, ..good() },
+            HostConfig { scrub_days: 366, ..good() },
+        ] {
+            assert!(matches!(refused.check(), Err(ConfigError::OutOfRange { .. })), "{refused:?}");
         }
         let last = HostConfig { listen: "127.0.0.1:65535".parse().unwrap(), shards: 2, ..good() };
         assert!(matches!(last.check(), Err(ConfigError::Ports { .. })));

@@ -171,6 +171,7 @@ impl Part {
             budget_bytes: config.budget_mib.saturating_mul(MIB),
             board,
             shard: shard as usize,
+            disk: config.disk_policy(),
         };
         Self { config, disks }
     }

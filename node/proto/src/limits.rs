@@ -30,8 +30,14 @@ pub const JOURNAL_NEWS_BYTES_MAX: u64 = 4 * MIB;
 
 /// Records one OSD has accepted and not yet answered; more are told to slow down.
 pub const OSD_QUEUE_RECORDS_MAX: usize = 1024;
-/// Reads one OSD has in flight; more are told to slow down.
+/// Reads of one class that one OSD has in flight; more are told to slow down.
 pub const OSD_READS_MAX: usize = 128;
+/// Transfers of one class that wait for their turn at one disk: its reads, and one append of every active extent.
+pub const OSD_CLASS_QUEUE_MAX: usize = 1024;
+/// Extents of one disk that are written to at once, whatever the device allows.
+pub const OSD_ACTIVE_EXTENTS_MAX: usize = 512;
+/// A class's share of a disk; shares are 1 at least, so that no class starves.
+pub const OSD_SHARE_MAX: u32 = 1000;
 /// Findings of one shard that control has not acknowledged; damage beyond that is found again at its next read.
 pub const SHARD_FINDINGS_MAX: usize = 1024;
 /// Findings in one heartbeat.
@@ -249,6 +255,7 @@ pub const RECLAIM_GRACE_MS: u64 = 5_000;
 pub const UPLOAD_ABANDONED_MS: u64 = 7 * 24 * 3_600_000;
 
 const _: () = assert!(BLOCK_BYTES_MAX.is_multiple_of(RECORD_ALIGN_BYTES));
+const _: () = assert!(OSD_CLASS_QUEUE_MAX > OSD_READS_MAX + OSD_ACTIVE_EXTENTS_MAX);
 const _: () = assert!(EXTENT_BYTES_DEFAULT > 64 * SEALED_BYTES_MAX as u64);
 const _: () = assert!(CONNECTION_CREDIT_BYTES >= 2 * FRAME_PAYLOAD_BYTES_MAX);
 const _: () = assert!(CONNECTION_BODIES_BYTES_MAX >= FRAME_BODY_BYTES_MAX);

@@ -58,18 +58,20 @@ pub fn run_shard(
     std::thread::Builder::new().name(name.to_owned()).spawn(move || {
         let executor = builder.make().map_err(io::Error::from)?;
         executor.run(async move {
-            world().map(main)?.await;
+            let ended = Rc::new(Cell::new(false));
+            world(ended.clone()).map(main)?.await;
+            ended.set(true);
             Ok(())
         })
     })
 }
 
-fn world() -> io::Result<World> {
+fn world(ended: Rc<Cell<bool>>) -> io::Result<World> {
     Ok(World {
         clock: Rc::new(SystemClock::new()),
         net: Rc::new(GlommioNet),
         entropy: Rc::new(SystemEntropy),
-        tasks: Rc::new(GlommioTasks { cpu: Rc::new(Cpu::new()?) }),
+        tasks: Rc::new(GlommioTasks { cpu: Rc::new(Cpu::new()?), ended }),
     })
 }
 
@@ -122,10 +124,15 @@ impl EventFd {
 
 struct GlommioTasks {
     cpu: Rc<Cpu>,
+    /// The executor is gone, or going: what a destructor still spawns then is dropped, since glommio would panic.
+    ended: Rc<Cell<bool>>,
 }
 
 impl Tasks for GlommioTasks {
     fn spawn(&self, name: &'static str, task: LocalFuture<'static, ()>) {
+        if self.ended.get() {
+            return;
+        }
         glommio::spawn_local(async move {
             task.await;
             tracing::trace!(task = name, "task ended");

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use local_sync::oneshot;
 use shingle_hw::error::DeviceError;
 use shingle_hw::zone::ZoneCondition;
+use shingle_proto::frame::Class;
 use shingle_proto::ids::{ExtentId, Generation};
 use shingle_proto::message::ExtentClosed;
 
@@ -59,7 +60,8 @@ impl Osd {
                 let record = Record { kind: RecordKind::Close, ..blank_record(extent, footer_bytes(entries) as u32) };
                 let buffer = Some(self.device.alloc_buffer(bytes as usize));
                 let work = Work::Close(record);
-                return Item { ticket: 0, spot, buffer, bytes, work, accepted: self.world.clock.now() };
+                let accepted = self.world.clock.now();
+                return Item { ticket: 0, class: Class::Client, spot, buffer, bytes, work, accepted };
             }
         }
         self.seal_item()
@@ -67,7 +69,8 @@ impl Osd {
 
     pub(super) fn seal_item(&self) -> Item {
         let spot = Spot { zone: 0, offset_bytes: 0 };
-        Item { ticket: 0, spot, buffer: None, bytes: 0, work: Work::Seal, accepted: self.world.clock.now() }
+        let accepted = self.world.clock.now();
+        Item { ticket: 0, class: Class::Client, spot, buffer: None, bytes: 0, work: Work::Seal, accepted }
     }
 
     /// Writes the footer of an extent, all of whose records are appended, as the payload of its closing record.

@@ -21,7 +21,7 @@ use crate::extent::journal::SlotState;
 use crate::extent::placement::Spot;
 use crate::extent::record::Record;
 use crate::extent::toc::Place;
-use crate::extent::writer::{self, WriteError};
+use crate::extent::writer::WriteError;
 use crate::metrics::count;
 
 /// Appended and not yet durable.
@@ -169,7 +169,7 @@ impl Osd {
             self.device.finish(self.layout().zone(slot, tail.zone)).await?;
         }
         let zone = self.layout().zone(slot, item.spot.zone);
-        writer::append(&*self.device, zone, item.spot.offset_bytes, buffer, item.bytes as usize).await?;
+        self.append_device(item.class, zone, item.spot.offset_bytes, buffer, item.bytes as usize).await?;
         let mut end = item.spot;
         end.offset_bytes += item.bytes;
         extent.tail.set(end);

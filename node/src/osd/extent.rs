@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use local_sync::oneshot;
 use shingle_hw::buffer::Buffer;
+use shingle_proto::frame::Class;
 use shingle_proto::ids::{BlockHash, Generation, PutId};
 use shingle_proto::message::{Appended, ExtentClosed, ExtentReport, ExtentState};
 use shingle_seam::clock::Monotonic;
@@ -62,6 +63,8 @@ pub enum Work {
 /// Something to be appended.
 pub struct Item {
     pub ticket: u64,
+    /// Whose work it is.
+    pub class: Class,
     pub spot: Spot,
     /// The whole record in its buffer; for `Seal`, none.
     pub buffer: Option<Buffer>,

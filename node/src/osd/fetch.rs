@@ -7,6 +7,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use shingle_hw::error::DeviceError;
+use shingle_proto::frame::Class;
 use shingle_proto::ids::{BlockHash, ExtentId, Generation, PutId};
 use shingle_proto::limits::OSD_READS_MAX;
 use shingle_proto::message::FindingKind;
@@ -28,6 +29,27 @@ pub struct ReadKey {
     pub hash: BlockHash,
     pub put_id: PutId,
     pub generation: Generation,
+    pub class: Class,
+}
+
+/// Reads that have begun and not ended, class by class: a flood of one does not turn the others away.
+#[derive(Default)]
+pub struct ReadsInFlight {
+    client: Cell<usize>,
+    repair: Cell<usize>,
+    scrub: Cell<usize>,
+    compaction: Cell<usize>,
+}
+
+impl ReadsInFlight {
+    fn of(&self, class: Class) -> &Cell<usize> {
+        match class {
+            Class::Client => &self.client,
+            Class::Repair => &self.repair,
+            Class::Scrub => &self.scrub,
+            Class::Compaction => &self.compaction,
+        }
+    }
 }
 
 /// One of the reads an OSD may have in flight; given back when dropped.
@@ -48,12 +70,13 @@ impl Osd {
         }
         extent.check_generation(key.generation)?;
         let started = self.world.clock.now();
-        let in_flight = self.reads_in_flight.get();
+        let reads = self.reads_in_flight.of(key.class);
+        let in_flight = reads.get();
         if in_flight >= OSD_READS_MAX {
             return Err(Refusal::Busy("the OSD has as many reads in flight as it may"));
         }
-        self.reads_in_flight.set(in_flight + 1);
-        let _in_flight = InFlight(&self.reads_in_flight);
+        reads.set(in_flight + 1);
+        let _in_flight = InFlight(reads);
         let candidates = extent.toc.borrow().candidates(&key.hash, key.put_id);
         let mut refusal = None;
         let found_any = !candidates.is_empty();
@@ -91,9 +114,10 @@ impl Osd {
         };
         let bytes = place.bytes() as usize;
         let granted = self.budgets.read.wait(place.bytes()).await;
-        let grant = granted.ok_or(Refusal::Busy("the shard's byte budget is too small for the record"))?;
+        let grant = granted.ok_or(Refusal::Busy("the disk's part of the byte budget is too small for the record"))?;
         let zone = self.layout().zone(extent.header.slot, spot.zone);
-        let buffer = match reader::read(&*self.device, zone, spot.offset_bytes, bytes).await {
+        let (read, grant) = self.read_device(key.class, zone, spot.offset_bytes, bytes, grant).await?;
+        let buffer = match read {
             Ok(buffer) => buffer,
             Err(DeviceError::Unreadable { .. }) => {
                 return Err(self.damaged(key, FindingKind::UnreadableSector, "the disk cannot read the record"));

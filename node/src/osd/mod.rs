@@ -1,5 +1,6 @@
 //! OSDs: one disk each, owned by one shard. Group commit, reads, recovery at start, and what is told to control.
 
+mod access;
 pub mod board;
 pub mod budget;
 mod close;
@@ -11,12 +12,15 @@ mod heartbeat;
 mod labels;
 mod ledger;
 pub mod mount;
+pub mod policy;
 pub mod refusal;
 mod report;
 mod retire;
 mod reuse;
+pub mod schedule;
 mod serve;
 pub mod shard;
 mod signal;
 pub mod store;
+pub mod turns;
 mod zones;

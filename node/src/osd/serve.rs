@@ -94,6 +94,7 @@ impl Shard {
             bucket: BucketId(append.bucket),
             plain_bytes: append.plain_bytes,
             generation: call.generation,
+            class: call.class,
         };
         let appended = self.osd_of(key.extent)?.append(key, payload).await?;
         Ok(Response::Appended(Box::new(appended)).into())
@@ -105,6 +106,7 @@ impl Shard {
             hash: BlockHash::from(&read.hash),
             put_id: PutId(read.put_id),
             generation: call.generation,
+            class: call.class,
         };
         let (record, buffer) = self.osd_of(key.extent)?.read_block(key).await?;
         let response = Response::BlockRead(Box::new(BlockRead { plain_bytes: record.plain_bytes }));

@@ -22,6 +22,7 @@ use super::board::Board;
 use super::budget::Budgets;
 use super::findings::Findings;
 use super::mount::{Disk, MountError, MountReport, mount, read_label, write_label};
+use super::policy::DiskPolicy;
 use super::store::Osd;
 
 /// How a shard is reached and whom it reports to.
@@ -39,12 +40,15 @@ pub struct ShardConfig {
     pub board: Board,
     /// This shard's number in the process, from 0.
     pub shard: usize,
+    /// How its disks are shared and swept.
+    pub disk: DiskPolicy,
 }
 
 impl ShardConfig {
     /// The only shard of its process.
     pub fn solo(host: HostId, boot: BootId, listen: SocketAddr, control: SocketAddr, budget_bytes: u64) -> Self {
-        Self { host, boot, listen, control, budget_bytes, board: Board::new(1), shard: 0 }
+        let disk = DiskPolicy::default();
+        Self { host, boot, listen, control, budget_bytes, board: Board::new(1), shard: 0, disk }
     }
 }
 
@@ -91,7 +95,6 @@ impl Shard {
         let address = listener.local_address();
         let peers = Peers::new(world.clone(), Role::Host, format!("host-{:x}", config.host.0));
         let findings = Rc::new(Findings::default());
-        let budgets = Budgets::of(config.budget_bytes);
         let mut labelled = Vec::new();
         let mut empty = Vec::new();
         for disk in disks {
@@ -122,11 +125,13 @@ impl Shard {
                 return Err(MountError::Twice { path: disk.path.clone(), osd: label.osd }.into());
             }
         }
+        let budgets = Budgets::shared(config.budget_bytes, labelled.len(), config.disk);
         let mounting = labelled
             .into_iter()
-            .map(|(disk, label)| mount(world.clone(), disk, label, findings.clone(), budgets.clone()));
+            .zip(budgets)
+            .map(|((disk, label), budgets)| mount(world.clone(), disk, label, findings.clone(), budgets));
         let (osds, mounted) = try_join_all(mounting).await?.into_iter().unzip();
-        let budget_bytes = budgets.credit_bytes();
+        let budget_bytes = Budgets::credit_bytes(config.budget_bytes);
         let heartbeats = Cell::new(0);
         let stopping = Rc::new(Gate::new(0));
         let shard =

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use local_sync::oneshot;
 use shingle_hw::device::ZonedDevice;
 use shingle_hw::zone::{ZoneCondition, ZoneId};
+use shingle_proto::frame::Class;
 use shingle_proto::ids::{BlockHash, BucketId, ExtentId, Generation, OsdId, PutId, VolumeId};
 use shingle_proto::limits::{BLOCK_BYTES_MAX, OSD_QUEUE_RECORDS_MAX, SEALED_BYTES_MAX};
 use shingle_proto::message::{Appended, OsdState};
@@ -17,15 +18,16 @@ use shingle_seam::World;
 use super::budget::{Budgets, RecordBuffer};
 use super::commit::Commit;
 use super::extent::{Extent, Item, State, Work};
+use super::fetch::ReadsInFlight;
 use super::findings::Findings;
 use super::ledger::Ledger;
 use super::refusal::Refusal;
+use super::turns::Turns;
 use crate::extent::format::SECTOR_BYTES;
 use crate::extent::header::ExtentHeader;
 use crate::extent::label::Label;
 use crate::extent::layout::Layout;
 use crate::extent::placement::Spot;
-use crate::extent::reader;
 use crate::extent::record::{RECORD_HEADER_BYTES, Record, RecordKind, record_bytes};
 use crate::extent::toc::Place;
 use crate::metrics::OsdMetrics;
@@ -39,6 +41,7 @@ pub struct AppendKey {
     pub bucket: BucketId,
     pub plain_bytes: u32,
     pub generation: Generation,
+    pub class: Class,
 }
 
 /// What a new extent is for.
@@ -67,7 +70,8 @@ pub struct Osd {
     /// Zones that turned read-only or offline, and were told of.
     pub(super) lost_zones: RefCell<BTreeMap<ZoneId, ZoneCondition>>,
     pub(super) commit: Commit,
-    pub(super) reads_in_flight: Cell<usize>,
+    pub(super) reads_in_flight: ReadsInFlight,
+    pub turns: Turns,
     pub(super) metrics: OsdMetrics,
     pub(super) findings: Rc<Findings>,
     pub(super) budgets: Budgets,
@@ -96,7 +100,8 @@ impl Osd {
             stray_zones: Cell::default(),
             lost_zones: RefCell::default(),
             commit: Commit::default(),
-            reads_in_flight: Cell::new(0),
+            reads_in_flight: ReadsInFlight::default(),
+            turns: Turns::new(budgets.disk),
             metrics,
             findings,
             budgets,
@@ -126,7 +131,8 @@ impl Osd {
         extent.check_open()?;
         self.check_size(payload_bytes)?;
         let bytes = record_bytes(payload_bytes);
-        let grant = self.budgets.receive.take(bytes).ok_or(Refusal::Busy("the shard's byte budget is spent"))?;
+        let grant =
+            self.budgets.receive.take(bytes).ok_or(Refusal::Busy("the disk's part of the byte budget is spent"))?;
         Ok(RecordBuffer::new(self.device.alloc_buffer(bytes as usize), payload_bytes, grant))
     }
 
@@ -171,6 +177,7 @@ impl Osd {
             }
             let item = Item {
                 ticket: 0,
+                class: Class::Client,
                 spot: Spot { zone: 0, offset_bytes: 0 },
                 buffer: Some(buffer),
                 bytes: SECTOR_BYTES as u64,
@@ -214,7 +221,7 @@ impl Osd {
         let name = (key.hash, key.put_id);
         let (waiter, done) = oneshot::channel();
         let twin_waits = extent.waiting.borrow().contains_key(&name);
-        if !twin_waits && let Some(place) = self.find_twin(&extent, key.hash, key.put_id).await? {
+        if !twin_waits && let Some(place) = self.find_twin(&extent, &key).await? {
             let free_bytes = extent.placement.borrow().free_bytes();
             return Ok(Appended { offset_bytes: place.offset_bytes(), free_bytes });
         }
@@ -251,20 +258,21 @@ impl Osd {
         let bytes = record.bytes();
         let accepted = self.world.clock.now();
         let work = Work::Record { record, grant };
-        self.submit(extent, Item { ticket: 0, spot, buffer: Some(buffer), bytes, work, accepted });
+        let class = key.class;
+        self.submit(extent, Item { ticket: 0, class, spot, buffer: Some(buffer), bytes, work, accepted });
         Ok(())
     }
 
     /// A durable record of this very put, proven by its header on disk.
-    async fn find_twin(&self, extent: &Extent, hash: BlockHash, put_id: PutId) -> Result<Option<Place>, Refusal> {
-        let candidates = extent.toc.borrow().candidates(&hash, put_id);
+    async fn find_twin(&self, extent: &Extent, key: &AppendKey) -> Result<Option<Place>, Refusal> {
+        let candidates = extent.toc.borrow().candidates(&key.hash, key.put_id);
         for place in candidates {
             let Some(spot) = Spot::at(place.offset_bytes(), self.layout()) else { continue };
             let zone = self.layout().zone(extent.header.slot, spot.zone);
-            let read = reader::read(&*self.device, zone, spot.offset_bytes, SECTOR_BYTES).await;
+            let (read, ()) = self.read_device(key.class, zone, spot.offset_bytes, SECTOR_BYTES, ()).await?;
             let buffer = read.map_err(|error| Refusal::DeviceFailed(error.to_string()))?;
             if let Ok(record) = Record::decode(&buffer)
-                && (record.extent, record.hash, record.put_id) == (extent.header.extent, hash, put_id)
+                && (record.extent, record.hash, record.put_id) == (extent.header.extent, key.hash, key.put_id)
             {
                 return Ok(Some(place));
             }

@@ -4,6 +4,8 @@
 //! is finished before the next one is opened. The journal holds one, if its zones are sequential. A zone that should
 //! have been given back and was not is counted until the next start (invariant 5).
 
+use shingle_proto::limits::OSD_ACTIVE_EXTENTS_MAX;
+
 use super::refusal::Refusal;
 use super::store::Osd;
 use crate::extent::journal::log::journal_zones;
@@ -14,6 +16,7 @@ impl Osd {
         let geometry = self.device.geometry();
         let limits = [geometry.open_zones_max, geometry.active_zones_max];
         let limit = limits.into_iter().filter(|limit| *limit > 0).min().unwrap_or(u32::MAX) as usize;
+        let limit = limit.min(OSD_ACTIVE_EXTENTS_MAX);
         if self.zones_held() < limit {
             return Ok(());
         }

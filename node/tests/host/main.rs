@@ -6,4 +6,5 @@ mod osd;
 mod process;
 mod recovery;
 mod rig;
+mod schedule;
 mod slots;

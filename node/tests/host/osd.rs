@@ -218,12 +218,12 @@ fn append_under_way_while_a_flush_fails_is_never_called_durable() {
         mounted.osd.create_extent(new_extent(2)).await.unwrap();
         let every = |ms| Some(Duration::from_millis(ms)..=Duration::from_millis(ms));
         let error = DeviceError::Failed { reason: "flushing", errno: 5 };
-        faults.set_delay(CommandKind::Flush, every(20));
+        faults.set_delay(CommandKind::Flush, every(200));
         faults.arm(1, Fault::Error { command: CommandKind::Flush, error });
         let first = put(&mounted.osd, 1, block(1, 100));
         let later = async {
             world.tasks.sleep(Duration::from_millis(10)).await;
-            faults.set_delay(CommandKind::Append, every(40));
+            faults.set_delay(CommandKind::Append, every(400));
             join_all([put(&mounted.osd, 1, block(2, 100)), put(&mounted.osd, 2, block(3, 100))]).await
         };
         let (first, later) = futures_util::future::join(first, later).await;

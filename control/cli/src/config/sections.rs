@@ -130,6 +130,38 @@ pub struct HostSection {
     #[arg(long, value_name = "MIB")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub budget_mib: Option<u64>,
+    /// Clients' share of a disk that all classes want, 1 to 1000; only ratios count, idle shares go to the others [default: 60]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub share_client: Option<u32>,
+    /// Repair's share of a disk [default: 15]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub share_repair: Option<u32>,
+    /// Scrub's share of a disk; with the bandwidth it must suffice for the sweep [default: 15]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub share_scrub: Option<u32>,
+    /// Compaction's share of a disk [default: 10]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub share_compaction: Option<u32>,
+    /// Transfers one disk works on at once [default: 32]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk_queue_depth: Option<u32>,
+    /// What positioning costs a disk, as KiB it could have transferred meanwhile [default: 1024]
+    #[arg(long, value_name = "KIB")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk_io_cost_kib: Option<u64>,
+    /// What a disk reads per second at its slowest place, in millions of bytes [default: 150]
+    #[arg(long, value_name = "MB")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk_bandwidth_mb: Option<u64>,
+    /// Days in which every record is read back and checked once [default: 14]
+    #[arg(long, value_name = "DAYS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scrub_days: Option<u32>,
 }
 
 impl Section for HostSection {
@@ -144,6 +176,14 @@ impl Section for HostSection {
             disks: Some(vec!["/var/lib/shingle/hosts/host-1/disk-1.img".into()]),
             shards: Some(1),
             budget_mib: Some(128),
+            share_client: Some(60),
+            share_repair: Some(15),
+            share_scrub: Some(15),
+            share_compaction: Some(10),
+            disk_queue_depth: Some(32),
+            disk_io_cost_kib: Some(1024),
+            disk_bandwidth_mb: Some(150),
+            scrub_days: Some(14),
         }
     }
 }

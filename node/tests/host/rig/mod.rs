@@ -16,6 +16,7 @@ use shingle_node::osd::findings::Findings;
 use shingle_node::osd::mount::{Disk, MountError, MountReport, mount, read_label, write_label};
 use shingle_node::osd::refusal::Refusal;
 use shingle_node::osd::store::{AppendKey, NewExtent, Osd};
+use shingle_proto::frame::Class;
 use shingle_proto::ids::{BlockHash, BucketId, CellId, ExtentId, Generation, PutId, VolumeId};
 use shingle_proto::message::Appended;
 use shingle_seam::World;
@@ -55,14 +56,19 @@ pub struct Mounted {
     pub budgets: Budgets,
 }
 
-/// Labels the disk if it is empty, and mounts it.
+/// Labels the disk if it is empty, and mounts it, as the only one of its shard.
 pub async fn start(world: &World, device: Rc<dyn ZonedDevice>) -> Result<Mounted, MountError> {
+    start_within(world, device, Budgets::of(BUDGET_BYTES)).await
+}
+
+/// As [`start`], with a part of a shard's budgets.
+pub async fn start_within(world: &World, device: Rc<dyn ZonedDevice>, budgets: Budgets) -> Result<Mounted, MountError> {
     let disk = Disk::from(device);
     let label = match read_label(&disk).await? {
         Some(label) => label,
         None => write_label(world, &disk, CELL).await?,
     };
-    let (findings, budgets) = (Rc::new(Findings::default()), Budgets::of(BUDGET_BYTES));
+    let findings = Rc::new(Findings::default());
     let (osd, report) = mount(world.clone(), disk, label, findings.clone(), budgets.clone()).await?;
     Ok(Mounted { osd, report, findings, budgets })
 }
@@ -114,11 +120,18 @@ pub fn append_key(extent: u128, block: Block) -> AppendKey {
         bucket: BucketId(80),
         plain_bytes: block.bytes,
         generation: Generation(0),
+        class: Class::Client,
     }
 }
 
 pub fn read_key(extent: u128, block: Block) -> ReadKey {
-    ReadKey { extent: ExtentId(extent), hash: block.hash(), put_id: block.put_id(), generation: Generation(0) }
+    ReadKey {
+        extent: ExtentId(extent),
+        hash: block.hash(),
+        put_id: block.put_id(),
+        generation: Generation(0),
+        class: Class::Client,
+    }
 }
 
 pub async fn put(osd: &Rc<Osd>, extent: u128, block: Block) -> Result<Appended, Refusal> {

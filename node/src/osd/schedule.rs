@@ -1,0 +1,333 @@
+//! Whose I/O goes to the disk next: weighted fair queueing over classes (start-time fair queueing with a bounded number
+//! in flight). Pure: no clock, no device, no task.
+//!
+//! Each class has one queue and a share. An I/O costs its bytes and a fixed amount for positioning; a class that has
+//! been served cost C at share S stands at C / S, and the class that stands lowest goes next. So classes that always
+//! have work are served by their shares, whoever has none leaves its share to the others, and nobody saves up service
+//! while idle. No class starves: every share is at least 1 (invariant 9: every queue has a bound).
+
+use std::collections::VecDeque;
+
+use shingle_proto::frame::Class;
+use shingle_proto::limits::{OSD_CLASS_QUEUE_MAX, OSD_SHARE_MAX};
+
+/// Fixed-point factor of tags: a share of [`OSD_SHARE_MAX`] still counts single bytes.
+const SCALE: u128 = OSD_SHARE_MAX as u128;
+
+/// How the classes divide a disk that all of them want. Only the ratios count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shares {
+    pub client: u32,
+    pub repair: u32,
+    pub scrub: u32,
+    pub compaction: u32,
+}
+
+impl Default for Shares {
+    /// Of a hundred. Scrub's is what a disk of 27 TB needs to be swept in two weeks at 150 MB/s.
+    fn default() -> Self {
+        Self { client: 60, repair: 15, scrub: 15, compaction: 10 }
+    }
+}
+
+impl Shares {
+    pub fn of(&self, class: Class) -> u32 {
+        match class {
+            Class::Client => self.client,
+            Class::Repair => self.repair,
+            Class::Scrub => self.scrub,
+            Class::Compaction => self.compaction,
+        }
+    }
+
+    pub fn total(&self) -> u32 {
+        Class::ALL.iter().map(|class| self.of(*class)).sum()
+    }
+
+    /// `rate` scaled to a class's part of the whole.
+    pub fn part_of(&self, class: Class, rate: u64) -> u64 {
+        let part = u128::from(rate) * u128::from(self.of(class)) / u128::from(self.total().max(1));
+        u64::try_from(part).unwrap_or(u64::MAX)
+    }
+}
+
+/// The queue of a class is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the disk's queue of this class is full")]
+pub struct QueueFull;
+
+struct Lane<T> {
+    class: Class,
+    share: u32,
+    waiting: VecDeque<(u64, T)>,
+    /// Where the class stands when its first waiting I/O starts.
+    start: u128,
+    served_cost: u64,
+}
+
+/// The queues of one disk. `T` is whatever waits.
+pub struct Schedule<T> {
+    lanes: [Lane<T>; Class::ALL.len()],
+    io_cost_bytes: u64,
+    depth: usize,
+    in_flight: usize,
+    /// Where the I/O that started last stood: newcomers join there.
+    now: u128,
+}
+
+impl<T> Schedule<T> {
+    /// At most `depth` I/Os in flight (at least 1), each costing `io_cost_bytes` beside its bytes.
+    pub fn new(shares: Shares, depth: usize, io_cost_bytes: u64) -> Self {
+        let lanes = Class::ALL.map(|class| Lane {
+            class,
+            share: shares.of(class).max(1),
+            waiting: VecDeque::new(),
+            start: 0,
+            served_cost: 0,
+        });
+        Self { lanes, io_cost_bytes, depth: depth.max(1), in_flight: 0, now: 0 }
+    }
+
+    fn lane(&mut self, class: Class) -> &mut Lane<T> {
+        let [client, repair, scrub, compaction] = &mut self.lanes;
+        match class {
+            Class::Client => client,
+            Class::Repair => repair,
+            Class::Scrub => scrub,
+            Class::Compaction => compaction,
+        }
+    }
+
+    /// Queues an I/O.
+    ///
+    /// # Errors
+    /// When [`OSD_CLASS_QUEUE_MAX`] of its class wait already.
+    pub fn offer(&mut self, class: Class, bytes: u64, item: T) -> Result<(), QueueFull> {
+        let (now, cost) = (self.now, bytes.saturating_add(self.io_cost_bytes));
+        let lane = self.lane(class);
+        if lane.waiting.len() >= OSD_CLASS_QUEUE_MAX {
+            return Err(QueueFull);
+        }
+        if lane.waiting.is_empty() {
+            lane.start = lane.start.max(now);
+        }
+        lane.waiting.push_back((cost, item));
+        Ok(())
+    }
+
+    /// The I/O that starts now, if one waits and not too many are in flight. [`Schedule::done`] ends it.
+    pub fn start_next(&mut self) -> Option<T> {
+        if self.in_flight >= self.depth {
+            return None;
+        }
+        let lane = self.lanes.iter_mut().filter(|lane| !lane.waiting.is_empty()).min_by_key(|lane| lane.start)?;
+        let (cost, item) = lane.waiting.pop_front()?;
+        self.now = lane.start;
+        lane.start += u128::from(cost) * SCALE / u128::from(lane.share);
+        lane.served_cost = lane.served_cost.saturating_add(cost);
+        self.in_flight += 1;
+        Some(item)
+    }
+
+    /// An I/O has ended.
+    pub fn done(&mut self) {
+        assert!(self.in_flight > 0, "an I/O ends once, after it started");
+        self.in_flight -= 1;
+    }
+
+    /// Takes back what waits and is not wanted any more.
+    pub fn withdraw(&mut self, class: Class, unwanted: impl Fn(&T) -> bool) {
+        self.lane(class).waiting.retain(|(_, item)| !unwanted(item));
+    }
+
+    pub fn waiting(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.waiting.len()).sum()
+    }
+
+    pub fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// Bytes and positioning of all I/Os of a class that have started.
+    pub fn served_cost(&self, class: Class) -> u64 {
+        self.lanes.iter().find(|lane| lane.class == class).map_or(0, |lane| lane.served_cost)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A saturated schedule: every class in `busy` always has I/Os of its size waiting. The cost each was served.
+    fn saturate(shares: Shares, io_cost_bytes: u64, depth: usize, busy: &[(Class, u64)], ios: usize) -> [u64; 4] {
+        let mut schedule = Schedule::new(shares, depth, io_cost_bytes);
+        for (class, bytes) in busy {
+            (0..3).for_each(|_| schedule.offer(*class, *bytes, (*class, *bytes)).unwrap());
+        }
+        let mut running = VecDeque::new();
+        for _ in 0..ios {
+            while let Some((class, bytes)) = schedule.start_next() {
+                schedule.offer(class, bytes, (class, bytes)).unwrap();
+                running.push_back(class);
+            }
+            assert_eq!(running.len(), depth, "work-conserving: nothing waits while the device has room");
+            let _ = running.pop_front();
+            schedule.done();
+        }
+        Class::ALL.map(|class| schedule.served_cost(class))
+    }
+
+    fn assert_shares(shares: Shares, busy: &[(Class, u64)], served: [u64; 4], io_cost_bytes: u64) {
+        let total: u64 = served.iter().sum();
+        let shares_of_busy: u32 = busy.iter().map(|(class, _)| shares.of(*class)).sum();
+        let largest = busy.iter().map(|(_, bytes)| bytes + io_cost_bytes).max().unwrap();
+        for (class, _) in busy {
+            let expected = u128::from(total) * u128::from(shares.of(*class)) / u128::from(shares_of_busy);
+            let expected = u64::try_from(expected).unwrap();
+            let off = served[*class as usize].abs_diff(expected);
+            assert!(
+                off <= 4 * largest + expected / 100,
+                "{class:?}: {} of {expected}, {shares:?}",
+                served[*class as usize]
+            );
+        }
+    }
+
+    #[test]
+    fn saturated_classes_are_served_by_their_shares() {
+        let shares = Shares::default();
+        let busy = Class::ALL.map(|class| (class, 1 << 20));
+        let served = saturate(shares, 0, 8, &busy, 100_000);
+        assert_shares(shares, &busy, served, 0);
+        let total: u64 = served.iter().sum();
+        assert_eq!(Class::ALL.map(|class| (served[class as usize] * 1000 + total / 2) / total), [600, 150, 150, 100]);
+    }
+
+    #[test]
+    fn idle_shares_go_to_the_others() {
+        let shares = Shares::default();
+        let busy = [(Class::Client, 64 << 10), (Class::Scrub, 4 << 20)];
+        let served = saturate(shares, 1 << 20, 4, &busy, 50_000);
+        assert_shares(shares, &busy, served, 1 << 20);
+        let alone = saturate(shares, 0, 4, &[(Class::Compaction, 4096)], 1000);
+        assert_eq!(alone[3], 1003 * 4096, "one class alone has the whole disk");
+    }
+
+    #[test]
+    fn positioning_counts_so_that_small_transfers_are_not_cheap() {
+        let shares = Shares { client: 1, repair: 1, scrub: 1, compaction: 1 };
+        let busy = [(Class::Client, 4096), (Class::Repair, 4 << 20)];
+        let served = saturate(shares, 1 << 20, 1, &busy, 60_000);
+        assert_shares(shares, &busy, served, 1 << 20);
+    }
+
+    #[test]
+    fn class_that_was_idle_neither_saved_up_nor_lost_anything() {
+        let mut schedule = Schedule::new(Shares { client: 10, repair: 10, scrub: 10, compaction: 10 }, 1, 0);
+        for _ in 0..1000 {
+            schedule.offer(Class::Client, 100, Class::Client).unwrap();
+            assert_eq!(schedule.start_next(), Some(Class::Client));
+            schedule.done();
+        }
+        (0..100).for_each(|_| schedule.offer(Class::Client, 100, Class::Client).unwrap());
+        (0..100).for_each(|_| schedule.offer(Class::Repair, 100, Class::Repair).unwrap());
+        let first: Vec<Class> = std::iter::from_fn(|| {
+            let next = schedule.start_next()?;
+            schedule.done();
+            Some(next)
+        })
+        .take(20)
+        .collect();
+        let repairs = first.iter().filter(|class| **class == Class::Repair).count();
+        assert!((9..=11).contains(&repairs), "{first:?}");
+    }
+
+    #[test]
+    fn queues_are_bounded_one_by_one() {
+        let mut schedule = Schedule::new(Shares::default(), 1, 0);
+        (0..OSD_CLASS_QUEUE_MAX).for_each(|_| schedule.offer(Class::Repair, 1, ()).unwrap());
+        assert_eq!(schedule.offer(Class::Repair, 1, ()), Err(QueueFull));
+        assert_eq!(schedule.offer(Class::Client, 1, ()), Ok(()));
+        schedule.withdraw(Class::Repair, |()| true);
+        assert_eq!(schedule.waiting(), 1);
+    }
+
+    fn class() -> impl Strategy<Value = Class> {
+        (0..4_usize).prop_map(|index| Class::ALL[index])
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Offer(Class, u64),
+        Next,
+        Done,
+        Withdraw(Class),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            3 => (class(), 0..5_000_000_u64).prop_map(|(class, bytes)| Step::Offer(class, bytes)),
+            3 => Just(Step::Next),
+            3 => Just(Step::Done),
+            1 => class().prop_map(Step::Withdraw),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn any_busy_classes_share_as_configured(
+            shares in prop::array::uniform4(1..=OSD_SHARE_MAX),
+            sizes in prop::array::uniform4(1..5_000_000_u64),
+            busy in 1..16_u8,
+            io_cost_bytes in 0..4_000_000_u64,
+            depth in 1..64_usize,
+        ) {
+            let [client, repair, scrub, compaction] = shares;
+            let shares = Shares { client, repair, scrub, compaction };
+            let busy: Vec<_> =
+                Class::ALL.into_iter().zip(sizes).filter(|(class, _)| busy & (1 << *class as u8) != 0).collect();
+            let served = saturate(shares, io_cost_bytes, depth, &busy, 20_000);
+            assert_shares(shares, &busy, served, io_cost_bytes);
+        }
+
+        #[test]
+        fn every_io_starts_once_in_the_order_of_its_class(
+            steps in prop::collection::vec(step(), 1..400),
+            depth in 1..6_usize,
+        ) {
+            let mut schedule = Schedule::new(Shares::default(), depth, 1 << 20);
+            let mut expected: [VecDeque<usize>; 4] = Default::default();
+            let (mut running, mut cost) = (0, 0);
+            for (number, step) in steps.into_iter().enumerate() {
+                match step {
+                    Step::Offer(class, bytes) => {
+                        schedule.offer(class, bytes, (class, number, bytes)).unwrap();
+                        expected[class as usize].push_back(number);
+                    }
+                    Step::Next => match schedule.start_next() {
+                        Some((class, number, bytes)) => {
+                            prop_assert_eq!(expected[class as usize].pop_front(), Some(number));
+                            running += 1;
+                            cost += bytes + (1 << 20);
+                        }
+                        None => prop_assert!(running == depth || expected.iter().all(VecDeque::is_empty)),
+                    },
+                    Step::Done if running > 0 => {
+                        schedule.done();
+                        running -= 1;
+                    }
+                    Step::Done => {}
+                    Step::Withdraw(class) => {
+                        schedule.withdraw(class, |_| true);
+                        expected[class as usize].clear();
+                    }
+                }
+                prop_assert!(schedule.in_flight() == running && running <= depth);
+                prop_assert_eq!(schedule.waiting(), expected.iter().map(VecDeque::len).sum::<usize>());
+            }
+            prop_assert_eq!(Class::ALL.iter().map(|class| schedule.served_cost(*class)).sum::<u64>(), cost);
+        }
+    }
+}
