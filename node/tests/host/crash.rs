@@ -14,6 +14,7 @@ use crate::rig::{Block, assert_stored, block, get, new_extent, put, start};
 use futures_util::future::join_all;
 use shingle_hw::backend::file;
 use shingle_hw::backend::memory::MemoryDevice;
+use shingle_hw::geometry::Geometry;
 use shingle_node::osd::extent::State;
 use shingle_node::osd::refusal::Refusal;
 use shingle_node::osd::store::Osd;
@@ -66,12 +67,30 @@ async fn script(osd: &Rc<Osd>, promises: &RefCell<Promises>) {
     put_all(osd, promises, &[(2, block(10, 150_000)), (2, block(11, 5_000))]).await;
 }
 
+/// Slots that held nothing are used again, until the journal has changed its zone more than once.
+async fn reuse_script(osd: &Rc<Osd>, promises: &RefCell<Promises>) {
+    create(osd, promises, 1).await;
+    put_all(osd, promises, &[(1, block(1, 5_000))]).await;
+    let slots = u128::from(osd.label.layout.extents);
+    for extent in 10..10 + slots - 1 {
+        create(osd, promises, extent).await;
+        close(osd, promises, extent).await;
+    }
+    for extent in 30..33 {
+        create(osd, promises, extent).await;
+        put_all(osd, promises, &[(extent, block(extent as u64, 6_000)), (extent, block(1 + extent as u64, 100))]).await;
+        close(osd, promises, extent).await;
+    }
+}
+
 /// Whether the disk keeps all promises; what it holds beyond them is exact.
 async fn check(osd: &Rc<Osd>, promises: &Promises, when: &str) {
     for extent in &promises.created {
         let state = osd.extent(ExtentId(*extent)).map(|extent| extent.state.get());
+        let holds = promises.stored.iter().any(|(other, _)| other == extent);
         let expected = match promises.close_attempted.contains(extent) {
             false => state == Some(State::Open),
+            true if !holds && state.is_none() => true,
             true if promises.closed.contains(extent) => state == Some(State::Closed),
             true => matches!(state, Some(State::Open | State::Closed)),
         };
@@ -90,7 +109,7 @@ async fn check(osd: &Rc<Osd>, promises: &Promises, when: &str) {
             Err(other) => panic!("{when}: {block:?}: {other}"),
         }
     }
-    let held: u32 = [1, 2, 3].iter().filter_map(|id| osd.extent(ExtentId(*id))).map(|found| found.records.get()).sum();
+    let held: u32 = (1..40).filter_map(|id| osd.extent(ExtentId(id))).map(|found| found.records.get()).sum();
     assert_eq!(held, present, "{when}: records nobody wrote");
 }
 
@@ -110,8 +129,13 @@ async fn go_on(osd: &Rc<Osd>, promises: &RefCell<Promises>, round: u64) {
     }
 }
 
-async fn cut_and_recover(world: &World, cut_at: u64, seed: u64, interleave: bool) -> bool {
-    let device = MemoryDevice::new(rig::geometry(), "serial-1");
+async fn cut_and_recover(
+    world: &World,
+    shape: &Geometry,
+    script: impl AsyncFn(&Rc<Osd>, &RefCell<Promises>),
+    (cut_at, seed, interleave): (u64, u64, bool),
+) -> bool {
+    let device = MemoryDevice::new(shape.clone(), "serial-1");
     if interleave {
         device.yield_up_to(3, seed);
     }
@@ -140,10 +164,28 @@ fn nothing_acknowledged_is_lost_whenever_power_is() {
     rig::run(async |world| {
         for seed in 0..16 {
             let mut cuts = 0;
-            while cut_and_recover(&world, cuts, seed, seed % 2 == 1).await {
+            while cut_and_recover(&world, &rig::geometry(), script, (cuts, seed, seed % 2 == 1)).await {
                 cuts += 1;
             }
             assert!(cuts >= 35, "the script has more commands than {cuts}");
+        }
+    });
+}
+
+#[test]
+fn nothing_is_lost_or_comes_back_when_slots_are_used_again() {
+    rig::run(async |world| {
+        for conventional_zones in [0, 1, 2, 3] {
+            let (zones, zone_bytes) = (12, 64 << 10);
+            let shape =
+                Geometry { conventional_zones, zones, zone_bytes, zone_capacity_bytes: zone_bytes, ..rig::geometry() };
+            for seed in 0..3 {
+                let mut cuts = 0;
+                while cut_and_recover(&world, &shape, reuse_script, (cuts, seed, seed == 1)).await {
+                    cuts += 1;
+                }
+                assert!(cuts >= 100, "the script has more commands than {cuts}");
+            }
         }
     });
 }

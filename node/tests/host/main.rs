@@ -2,9 +2,13 @@
 
 mod crash;
 mod formats;
+mod journal;
+mod labels;
 mod osd;
 mod process;
 mod recovery;
 mod rig;
 mod schedule;
 mod slots;
+mod startup;
+mod zones;

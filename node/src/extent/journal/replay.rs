@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use shingle_hw::buffer::Buffer;
 use shingle_hw::device::ZonedDevice;
 use shingle_hw::error::DeviceError;
-use shingle_hw::zone::{Zone, ZoneId};
+use shingle_hw::zone::{Zone, ZoneCondition, ZoneId};
 use shingle_proto::limits::{JOURNAL_BATCH_BYTES_MAX, RECORD_ALIGN_BYTES};
 
-use super::log::{journal_zones, room_bytes};
+use super::log::{journal_zones, other_zone, room_bytes};
 use super::{Batch, Chain, SlotEntry};
 use crate::extent::format::FormatError;
 use crate::extent::label::Label;
@@ -104,7 +104,11 @@ pub async fn replay(device: &dyn ZonedDevice, label: &Label, zones: &[Zone]) -> 
         };
         return Ok(Replayed { found, next_epoch, ..Replayed::default() });
     };
-    let stale = read.iter().any(|(_, found)| found.proves_more(&chain, used.batches));
+    // A chain that cannot have gone on in its zone may have gone on in the other one, and that one may be gone.
+    let is = |zone: ZoneId, condition| zones.get(zone.0 as usize).is_some_and(|zone| zone.condition == condition);
+    let stale = is(zone, ZoneCondition::ReadOnly)
+        || is(other_zone(zone), ZoneCondition::Offline)
+        || read.iter().any(|(_, found)| found.proves_more(&chain, used.batches));
     let found = if stale { JournalFound::Stale } else { JournalFound::Whole };
     Ok(Replayed { found, slots: used.slots.clone(), zone: Some(zone), next_epoch })
 }

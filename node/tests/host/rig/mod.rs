@@ -58,7 +58,7 @@ pub struct Mounted {
 
 /// Labels the disk if it is empty, and mounts it, as the only one of its shard.
 pub async fn start(world: &World, device: Rc<dyn ZonedDevice>) -> Result<Mounted, MountError> {
-    start_within(world, device, Budgets::of(BUDGET_BYTES)).await
+    start_within(world, device, budgets()).await
 }
 
 /// As [`start`], with a part of a shard's budgets.
@@ -71,6 +71,10 @@ pub async fn start_within(world: &World, device: Rc<dyn ZonedDevice>, budgets: B
     let findings = Rc::new(Findings::default());
     let (osd, report) = mount(world.clone(), disk, label, findings.clone(), budgets.clone()).await?;
     Ok(Mounted { osd, report, findings, budgets })
+}
+
+pub fn budgets() -> Budgets {
+    Budgets::of(BUDGET_BYTES)
 }
 
 pub fn new_extent(number: u128) -> NewExtent {
