@@ -204,7 +204,7 @@ fn ten_million_blocks_start_from_footers_in_sixteen_bytes_each() {
         let (osd, report) = mount(world.clone(), disk, label, findings.clone(), rig::budgets()).await.unwrap();
         assert_eq!((report.by_footer, report.outcomes.whole), (u64::from(EXTENTS), u64::from(EXTENTS * BLOCKS)));
         assert!(findings.is_empty());
-        let stored_bytes = u64::from(EXTENTS) * u64::from(BLOCKS) << 20;
+        let stored_bytes = (u64::from(EXTENTS) * u64::from(BLOCKS)) << 20;
         let read_bytes = large.read_bytes.get();
         assert!(read_bytes * 1000 <= stored_bytes, "{read_bytes} of {stored_bytes} bytes were read");
 
