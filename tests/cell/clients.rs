@@ -37,6 +37,13 @@ fn boto3_rclone_and_s5cmd_work_unchanged() {
     let mut boto3 = cell.command(clients().join("python"));
     boto3.arg(script("s3_boto3.py"));
     check(&cell, boto3);
+    // Parts of another client that are not whole blocks: what arrives is checked all the same.
+    for key in ["odd-parts", "copied"] {
+        let target = cell.scratch("fetched").join(key);
+        let told = cell.ok(&["cp", "--json", &format!("sh://stays/{key}"), &target.to_string_lossy()]);
+        assert!(told.contains("\"checked\":true"), "{told}");
+        assert_eq!(std::fs::metadata(target).expect("fetched").len(), (23 << 20) + 17);
+    }
     for name in ["s3_rclone.sh", "s3_s5cmd.sh"] {
         let mut shell = cell.command("bash");
         shell.arg(script(name));

@@ -6,6 +6,7 @@ Reads AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION.
 result ends it with a non-zero status.
 """
 
+import base64
 import datetime
 import hashlib
 import io
@@ -15,6 +16,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+import zlib
 
 import boto3
 import botocore
@@ -283,6 +285,46 @@ def multipart():
     check(s3.head_object(**key)["ContentLength"] == len(numbers) * 5 * MIB, "an upload of 40 parts")
 
 
+def multipart_checksums():
+    parts = [blob(5 * MIB), blob(6 * MIB), b"tail"]
+    body = b"".join(parts)
+    crc = lambda data: base64.b64encode(zlib.crc32(data).to_bytes(4, "big")).decode()
+    composite = base64.b64encode(zlib.crc32(b"".join(zlib.crc32(p).to_bytes(4, "big") for p in parts)).to_bytes(4, "big"))
+    for kind, whole in (("FULL_OBJECT", crc(body)), ("COMPOSITE", composite.decode() + "-3")):
+        key = {"Bucket": BUCKET, "Key": "sums/" + kind}
+        created = s3.create_multipart_upload(**key, ChecksumAlgorithm="CRC32", ChecksumType=kind)
+        check(created["ChecksumType"] == kind, "CreateMultipartUpload answers " + kind)
+        upload = {**key, "UploadId": created["UploadId"]}
+        named = []
+        for number, part in enumerate(parts, 1):
+            put = s3.upload_part(**upload, PartNumber=number, Body=part)
+            check(put["ChecksumCRC32"] == crc(part), "UploadPart answers the part's checksum")
+            named.append({"PartNumber": number, "ETag": put["ETag"], "ChecksumCRC32": put["ChecksumCRC32"]})
+        wrong = [{**named[0], "ChecksumCRC32": "AAAAAA=="}] + named[1:]
+        check(refused("InvalidPart", s3.complete_multipart_upload, **upload, MultipartUpload={"Parts": wrong}),
+              "a part with another checksum is InvalidPart")
+        check(refused("BadDigest", s3.complete_multipart_upload, **upload, MultipartUpload={"Parts": named},
+                      ChecksumCRC32="AAAAAA=="), "another checksum of the object is BadDigest")
+        done = s3.complete_multipart_upload(**upload, MultipartUpload={"Parts": named}, ChecksumCRC32=whole,
+                                            ChecksumType=kind)
+        check((done["ChecksumCRC32"], done["ChecksumType"]) == (whole, kind), "CompleteMultipartUpload, " + kind)
+        head = s3.head_object(**key, ChecksumMode="ENABLED")
+        check((head["ChecksumCRC32"], head["ChecksumType"]) == (whole, kind), "HeadObject answers it too")
+        got = s3.get_object(**key, ChecksumMode="ENABLED")
+        check(got["Body"].read() == body, "GetObject is verified by the SDK")
+        part = s3.get_object(**key, PartNumber=2)
+        check(part["PartsCount"] == 3 and part["Body"].read() == parts[1], "GetObject of one part")
+
+
+def objects_that_stay():
+    """For `shingle cp`, which has to check an object whose parts are not whole blocks."""
+    s3.create_bucket(Bucket="stays")
+    s3.upload_fileobj(io.BytesIO(blob(23 * MIB + 17)), "stays", "odd-parts",
+                      Config=TransferConfig(multipart_threshold=8 * MIB, multipart_chunksize=5 * MIB))
+    s3.copy_object(Bucket="stays", Key="copied", CopySource="stays/odd-parts")
+    check(True, "objects that stay")
+
+
 def presigned():
     signer = boto3.client("s3", region_name=REGION, config=Config(signature_version="s3v4"))
     url = signer.generate_presigned_url("put_object", Params={"Bucket": BUCKET, "Key": "presigned"}, ExpiresIn=60)
@@ -336,7 +378,7 @@ def deletions():
 def main():
     print("boto3 %s against %s" % (boto3.__version__, os.environ["AWS_ENDPOINT_URL"]))
     for step in (buckets, objects, headers_and_metadata, ranges_and_conditions, checksums, listings, copies, multipart,
-                 presigned, credentials, deletions):
+                 multipart_checksums, presigned, credentials, deletions, objects_that_stay):
         print("--- " + step.__name__)
         step()
     print("%d checks passed" % checked)

@@ -7,17 +7,18 @@ use shingle_codec::hash::EtagHasher;
 use shingle_proto::ids::{BlockHash, ManifestId};
 use shingle_proto::limits::BLOCKS_PER_REQUEST_MAX;
 use shingle_proto::message::{
-    BlockList, BlockName, CopyBlocks, ErrorCode, FinishObject, Id128, ListBlocks, ObjectHeaders, ObjectRow, PartRow,
-    Precondition, Request,
+    BlockList, BlockName, ChecksumType, CopyBlocks, ErrorCode, FinishObject, Id128, ListBlocks, ObjectHeaders,
+    ObjectRow, PartRow, Precondition, Request,
 };
 use tokio::sync::mpsc;
 
 use crate::catalog::expect_variant;
+use crate::checksum::type_of;
 use crate::core::Core;
 use crate::get::{head, resolve};
 use crate::intent::Intent;
 use crate::put::{PartSummary, finish_part, put_part};
-use crate::request::{Body, BodyPiece, ByteRange, GatewayError, ObjectName};
+use crate::request::{Body, BodyPiece, ByteRange, Checksum, GatewayError, ObjectName};
 use crate::stream::{BlockStream, Progress, StreamError};
 
 /// Versions of the source tried: each was replaced while it was being copied.
@@ -104,8 +105,11 @@ impl PartCopy {
     pub async fn run(self, core: &Rc<Core>) -> Result<PartRow, GatewayError> {
         let row = head(core, &self.source.name, self.source.if_match.as_deref()).await?;
         let (first, length) = resolve(self.range, row.size_bytes)?;
+        // Of the same bytes, unless it is one over the checksums of parts.
+        let whole = (first, length) == (0, row.size_bytes);
+        let checksum = checksum_of(&row.headers).filter(|sum| whole && type_of(&sum.value) == ChecksumType::FullObject);
         match aligned(core, &row.manifest, first, length).await? {
-            Some(summary) => self.by_reference(core, &row.manifest, first, summary).await,
+            Some(summary) => self.by_reference(core, &row.manifest, first, summary, checksum).await,
             None => self.by_bytes(core, row.manifest, first, length).await,
         }
     }
@@ -116,11 +120,12 @@ impl PartCopy {
         manifest: &Id128,
         first: u64,
         whole: WholeBlocks,
+        checksum: Option<Checksum>,
     ) -> Result<PartRow, GatewayError> {
         Intent::hold(core, &self.name, async |intent| {
             let WholeBlocks { size_bytes, blocks, etag } = whole;
             reference(core, intent, manifest, first, size_bytes).await?;
-            let summary = PartSummary { number: self.number, size_bytes, blocks, etag };
+            let summary = PartSummary { number: self.number, size_bytes, blocks, etag, checksum };
             finish_part(core, intent, &self.name, self.upload, summary).await
         })
         .await
@@ -160,6 +165,10 @@ impl PartCopy {
         let (row, ()) = tokio::try_join!(put_part(core, &self.name, self.upload, self.number, body), source)?;
         Ok(row)
     }
+}
+
+fn checksum_of(headers: &ObjectHeaders) -> Option<Checksum> {
+    Some(Checksum { algorithm: headers.checksum_algorithm.clone()?, value: headers.checksum_value.clone()? })
 }
 
 /// Gives the intent's manifest references to `length` bytes of whole blocks of `source`, from `first` on.

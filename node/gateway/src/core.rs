@@ -108,8 +108,9 @@ impl Core {
                 let source = Source { name: source, if_match: source_if_match };
                 answer(reply, PartCopy { source, range, name, upload, number }.run(core).await);
             }
-            CoreRequest::Complete { name, upload, parts, precondition, reply } => {
-                answer(reply, multipart::complete(core, &name, upload, parts, precondition).await);
+            CoreRequest::Complete { name, upload, parts, claim, precondition, reply } => {
+                let completion = multipart::Completion { name, upload, parts, claim, precondition };
+                answer(reply, completion.run(core).await);
             }
             CoreRequest::Catalog { request, reply } => answer(reply, core.control.call(*request).await),
         }

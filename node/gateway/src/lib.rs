@@ -3,6 +3,7 @@
 mod append;
 mod budget;
 mod catalog;
+mod checksum;
 mod cohort;
 pub mod config;
 mod copy;

@@ -74,8 +74,8 @@ pub async fn put_part(
     body: Body,
 ) -> Result<PartRow, GatewayError> {
     Intent::hold(core, name, async |intent| {
-        let StoredBody { size_bytes, blocks, etag, .. } = store_body(core, intent, body).await?;
-        finish_part(core, intent, name, upload, PartSummary { number, size_bytes, blocks, etag }).await
+        let StoredBody { size_bytes, blocks, etag, checksum } = store_body(core, intent, body).await?;
+        finish_part(core, intent, name, upload, PartSummary { number, size_bytes, blocks, etag, checksum }).await
     })
     .await
 }
@@ -86,6 +86,7 @@ pub struct PartSummary {
     pub size_bytes: u64,
     pub blocks: u64,
     pub etag: String,
+    pub checksum: Option<Checksum>,
 }
 
 /// Makes the intent's blocks a part of the upload.
@@ -96,6 +97,7 @@ pub async fn finish_part(
     upload: ManifestId,
     summary: PartSummary,
 ) -> Result<PartRow, GatewayError> {
+    let (checksum_algorithm, checksum_value) = summary.checksum.map(|sum| (sum.algorithm, sum.value)).unzip();
     let part = PartRow {
         number: summary.number,
         manifest: intent.manifest.clone(),
@@ -103,8 +105,8 @@ pub async fn finish_part(
         blocks: summary.blocks,
         etag: summary.etag,
         modified_ms: core.world.clock.unix_ms(),
-        checksum_algorithm: None,
-        checksum_value: None,
+        checksum_algorithm,
+        checksum_value,
     };
     let finish = FinishPart {
         s3_bucket: name.s3_bucket.clone(),

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use shingle_proto::ids::ManifestId;
 use shingle_proto::message::{
-    ErrorCode, ErrorReply, ObjectHeaders, ObjectRow, PartName, PartRow, Precondition, Request, Response,
+    ChecksumType, ErrorCode, ErrorReply, ObjectHeaders, ObjectRow, PartRow, Precondition, Request, Response,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -32,6 +32,12 @@ pub enum GatewayError {
     /// The client went away or sent a body that broke a promise; nothing was stored.
     #[error("the request's body ended early or did not match what was declared")]
     BodyAborted,
+    /// What the client claims of the object's bytes is not so.
+    #[error("{0}")]
+    BadDigest(String),
+    /// What the client asks for cannot be.
+    #[error("{0}")]
+    InvalidRequest(String),
     /// No source had the right bytes of a block.
     #[error("block {hash} cannot be read from any of its members")]
     BlockUnreadable { hash: String },
@@ -67,6 +73,22 @@ pub enum BodyPiece {
 pub struct Checksum {
     pub algorithm: String,
     pub value: String,
+}
+
+/// A part that an upload is completed with, as the client names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CompletedPart {
+    pub number: u32,
+    pub etag: String,
+    /// Must be the stored part's, if it is given.
+    pub checksum: Option<Checksum>,
+}
+
+/// What a client claims of the object it completes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Claim {
+    pub checksum: Option<Checksum>,
+    pub checksum_type: ChecksumType,
 }
 
 /// Where an upload's bytes come from.
@@ -153,11 +175,12 @@ pub enum CoreRequest {
         number: u32,
         reply: ReplyTo<PartRow>,
     },
-    /// Computes the ETag over all parts' blocks, then flips the object's row.
+    /// Computes the ETag over all parts' blocks and the checksum over all parts' checksums, then flips the object's row.
     Complete {
         name: ObjectName,
         upload: ManifestId,
-        parts: Vec<PartName>,
+        parts: Vec<CompletedPart>,
+        claim: Claim,
         precondition: Option<Precondition>,
         reply: ReplyTo<ObjectRow>,
     },

@@ -173,6 +173,9 @@ pub const S3_PUT_BYTES_MAX: u64 = 5 * GIB;
 pub const S3_SIGNED_CHUNK_BYTES_MAX: u64 = MIB;
 /// An XML body: DeleteObjects with 1,000 escaped keys and CompleteMultipartUpload with 10,000 parts fit.
 pub const S3_XML_BYTES_MAX: usize = 8 * MIB as usize;
+/// The answer to `x-shingle-pieces`: bytes of the header, and pages of block names read for it.
+pub const S3_PIECES_BYTES_MAX: usize = 4 * KIB as usize;
+pub const S3_PIECES_PAGES_MAX: usize = 64;
 /// Body read and dropped after a put failed early, so that the client reads the answer instead of a reset.
 pub const S3_DRAIN_BYTES_MAX: u64 = 16 * MIB;
 pub const S3_DRAIN_MS: u64 = 5_000;

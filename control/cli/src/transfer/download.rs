@@ -17,7 +17,7 @@ use crate::s3::client::{self, Ask, Client, SILENCE_LIMIT, header};
 use crate::s3::error::S3Error;
 use crate::s3::retry::Retry;
 use crate::transfer::attributes::{Attributes, MTIME_HEADER};
-use crate::transfer::etag::{BlockHasher, blocks_in, etag_of};
+use crate::transfer::etag::{BlockHasher, Cut, blocks_in, etag_of};
 use crate::transfer::place::Remote;
 use crate::transfer::progress::Moved;
 
@@ -26,16 +26,16 @@ use crate::transfer::progress::Moved;
 pub struct Fetched {
     pub bytes: u64,
     pub etag: String,
-    /// Whether the bytes were compared with the ETag. An object in parts that are not whole blocks cannot be: its
-    /// blocks start where this side does not know. The gateway checks every block of it all the same.
+    /// Whether the bytes were compared with the ETag. Not with one that is not Shingle's, and not when nobody says where
+    /// the object's blocks end.
     pub checked: bool,
 }
 
 /// Pieces between the connection and the thread that hashes and writes.
 const PIECES_WAITING: usize = 16;
 
-/// Says that an object was uploaded in parts.
-const PARTS_HEADER: &str = "x-amz-mp-parts-count";
+/// Asks, with an offset, how the object is cut into blocks from there on; and the answer.
+const PIECES_HEADER: &str = "x-shingle-pieces";
 
 /// An object's headers and the hashes of its bytes.
 struct Pumped {
@@ -43,6 +43,22 @@ struct Pumped {
     etag: String,
     hashes: Vec<BlockHash>,
     bytes: u64,
+    /// The gateway said how the object is cut.
+    cut_known: bool,
+}
+
+/// What goes to the thread that hashes and writes: how the object is cut, before its first byte, then its bytes.
+enum Arrival {
+    Cut(Cut),
+    Bytes(Bytes),
+}
+
+/// An object as its first answer describes it.
+struct Described {
+    headers: HeaderMap,
+    etag: String,
+    size_bytes: u64,
+    cut_known: bool,
 }
 
 /// Fetches an object into a file. `check` off takes what comes (and says so).
@@ -83,11 +99,10 @@ pub async fn to_stream(
 fn judge(pumped: &Pumped, check: bool) -> Result<Fetched, S3Error> {
     let computed = etag_of(&pumped.hashes);
     let checked = computed == pumped.etag;
-    // Other clients' parts need not be whole blocks; then blocks begin where nobody on this side knows.
+    // Another server's ETag says nothing here.
     let ours = header(&pumped.headers, MTIME_HEADER).is_some();
-    let in_parts = header(&pumped.headers, PARTS_HEADER).is_some();
-    let same_cut = !in_parts && blocks_in(&pumped.etag) == Some(pumped.hashes.len() as u64);
-    if !checked && check && (ours || same_cut) {
+    let comparable = pumped.cut_known && blocks_in(&pumped.etag).is_some();
+    if !checked && check && (ours || comparable) {
         return Err(S3Error::WrongContent { reported: pumped.etag.clone(), computed });
     }
     Ok(Fetched { bytes: pumped.bytes, etag: pumped.etag.clone(), checked })
@@ -100,12 +115,17 @@ async fn pump<W: Write + Send + 'static>(
     mut sink: W,
     moved: &Moved,
 ) -> Result<(Pumped, W), S3Error> {
-    let (sender, mut receiver) = mpsc::channel::<Bytes>(PIECES_WAITING);
+    let (sender, mut receiver) = mpsc::channel::<Arrival>(PIECES_WAITING);
     let writing = tokio::task::spawn_blocking(move || {
         let mut hasher = BlockHasher::default();
-        while let Some(piece) = receiver.blocking_recv() {
-            hasher.update(&piece);
-            sink.write_all(&piece)?;
+        while let Some(arrival) = receiver.blocking_recv() {
+            match arrival {
+                Arrival::Cut(cut) => hasher = BlockHasher::cut(cut),
+                Arrival::Bytes(piece) => {
+                    hasher.update(&piece);
+                    sink.write_all(&piece)?;
+                }
+            }
         }
         sink.flush()?;
         Ok::<_, io::Error>((hasher.finish(), sink))
@@ -114,19 +134,19 @@ async fn pump<W: Write + Send + 'static>(
     let written = writing.await.map_err(|error| S3Error::Local(error.to_string()))?;
     // A full disk stops the writer first and the receiver because of it: the first is the reason to tell.
     let (hashes, sink) = written.map_err(|error| S3Error::Local(format!("cannot write: {error}")))?;
-    let (headers, etag, bytes) = received?;
-    Ok((Pumped { headers, etag, hashes, bytes }, sink))
+    let Described { headers, etag, size_bytes: bytes, cut_known } = received?;
+    Ok((Pumped { headers, etag, hashes, bytes, cut_known }, sink))
 }
 
-/// Receives the whole object, continuing after breaks. Headers and ETag of the object, and its size.
+/// Receives the whole object, continuing after breaks.
 async fn receive(
     client: &Client,
     source: &Remote,
-    pieces: mpsc::Sender<Bytes>,
+    pieces: mpsc::Sender<Arrival>,
     moved: &Moved,
-) -> Result<(HeaderMap, String, u64), S3Error> {
+) -> Result<Described, S3Error> {
     let mut got = 0;
-    let mut first: Option<(HeaderMap, String, u64)> = None;
+    let mut first: Option<Described> = None;
     let mut attempt = 0;
     loop {
         let before = got;
@@ -153,25 +173,24 @@ async fn receive(
 async fn receive_once(
     client: &Client,
     source: &Remote,
-    pieces: &mpsc::Sender<Bytes>,
+    pieces: &mpsc::Sender<Arrival>,
     moved: &Moved,
     got: &mut u64,
-    first: &mut Option<(HeaderMap, String, u64)>,
+    first: &mut Option<Described>,
 ) -> Result<(), S3Error> {
     let mut ask = Ask::new(Method::Get, &source.bucket, &source.key);
-    if let Some((_, etag, size_bytes)) = first {
-        if *got == *size_bytes {
-            return Ok(());
+    match first {
+        Some(Described { size_bytes, .. }) if got == size_bytes => return Ok(()),
+        Some(Described { etag, .. }) => {
+            ask = ask.header("if-match", format!("\"{etag}\"")).header("range", format!("bytes={got}-"));
         }
-        ask = ask.header("if-match", format!("\"{etag}\"")).header("range", format!("bytes={got}-"));
+        None => ask = ask.header(PIECES_HEADER, "0"),
     }
     let answer = client.send(&ask, client::whole(Bytes::new()), 0).await?;
     if first.is_none() {
-        let headers = answer.headers().clone();
-        let size = header(&headers, "content-length").and_then(|value| value.parse().ok());
-        let size_bytes = size.ok_or_else(|| S3Error::Malformed("no Content-Length in a GET answer".into()))?;
-        let etag = client::etag(&headers)?;
-        *first = Some((headers, etag, size_bytes));
+        let (described, cut) = describe(client, source, answer.headers().clone()).await?;
+        pieces.send(Arrival::Cut(cut)).await.map_err(|_| stopped_writing())?;
+        *first = Some(described);
     }
     let mut body = answer.into_body();
     loop {
@@ -182,17 +201,46 @@ async fn receive_once(
         let frame = frame.map_err(|error| S3Error::Broken(error.to_string()))?;
         if let Ok(piece) = frame.into_data() {
             let bytes = piece.len() as u64;
-            pieces.send(piece).await.map_err(|_| S3Error::Local("the local side stopped writing".into()))?;
+            pieces.send(Arrival::Bytes(piece)).await.map_err(|_| stopped_writing())?;
             *got += bytes;
             moved.add(bytes);
         }
     }
     match first {
-        Some((.., size_bytes)) if got != size_bytes => {
+        Some(Described { size_bytes, .. }) if got != size_bytes => {
             Err(S3Error::Broken(format!("{got} of {size_bytes} bytes came")))
         }
         _ => Ok(()),
     }
+}
+
+fn stopped_writing() -> S3Error {
+    S3Error::Local("the local side stopped writing".into())
+}
+
+/// What the first answer says of the object, and how the object is cut into blocks. An answer has room for thousands of
+/// pieces; of an object with more the rest is asked for.
+async fn describe(client: &Client, source: &Remote, headers: HeaderMap) -> Result<(Described, Cut), S3Error> {
+    let size = header(&headers, "content-length").and_then(|value| value.parse().ok());
+    let size_bytes: u64 = size.ok_or_else(|| S3Error::Malformed("no Content-Length in a GET answer".into()))?;
+    let etag = client::etag(&headers)?;
+    let mut more = header(&headers, PIECES_HEADER).map(cut_of).transpose()?;
+    let cut_known = more.is_some();
+    let mut cut = Cut::default();
+    while let Some(next) = more.take() {
+        let came = next.bytes();
+        cut.extend(next);
+        if came > 0 && cut.bytes() < size_bytes {
+            let ask = Ask::new(Method::Head, &source.bucket, &source.key).header("if-match", format!("\"{etag}\""));
+            let answer = client.ask(&ask.header(PIECES_HEADER, cut.bytes().to_string()), Bytes::new()).await?;
+            more = header(&answer.headers, PIECES_HEADER).map(cut_of).transpose()?;
+        }
+    }
+    Ok((Described { headers, etag, size_bytes, cut_known }, cut))
+}
+
+fn cut_of(text: &str) -> Result<Cut, S3Error> {
+    Cut::parse(text).ok_or_else(|| S3Error::Malformed(format!("{PIECES_HEADER}: {text:?}")))
 }
 
 /// A file without its final name; removed unless it gets it.
@@ -236,7 +284,7 @@ mod tests {
         if ours {
             headers.insert(MTIME_HEADER, "1.000000000".parse().unwrap());
         }
-        Pumped { headers, etag: etag.into(), hashes: vec![hash::sha256(b"x")], bytes: 1 }
+        Pumped { headers, etag: etag.into(), hashes: vec![hash::sha256(b"x")], bytes: 1, cut_known: true }
     }
 
     #[test]
@@ -249,13 +297,14 @@ mod tests {
     }
 
     #[test]
-    fn an_object_in_odd_parts_cannot_be_checked_but_ours_must_be() {
+    fn an_object_cut_who_knows_how_cannot_be_checked_but_ours_must_be() {
         let odd_parts = etag_of(&[hash::sha256(b"x"), hash::sha256(b"y")]);
-        assert!(!judge(&pumped(&odd_parts, false), true).unwrap().checked);
-        assert!(judge(&pumped(&odd_parts, true), true).is_err());
-        let mut as_many_blocks = pumped(&etag_of(&[hash::sha256(b"y")]), false);
-        as_many_blocks.headers.insert(PARTS_HEADER, "2".parse().unwrap());
-        assert!(!judge(&as_many_blocks, true).unwrap().checked);
+        let unknown = |etag: &str, ours| Pumped { cut_known: false, ..pumped(etag, ours) };
+        assert!(!judge(&unknown(&odd_parts, false), true).unwrap().checked);
+        assert!(judge(&unknown(&odd_parts, true), true).is_err());
+        assert!(judge(&pumped(&odd_parts, false), true).is_err());
+        let of_another_server = pumped("d41d8cd98f00b204e9800998ecf8427e", false);
+        assert!(!judge(&of_another_server, true).unwrap().checked);
     }
 
     #[test]

@@ -9,54 +9,18 @@ use md5::Digest as _;
 use s3s::{S3Error, S3ErrorCode, S3Result};
 
 use super::errors::{bad_request, refuse};
+pub use crate::checksum::Algorithm;
+use crate::checksum::big_endian;
 use crate::request::Checksum;
 
-/// The algorithms we verify.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Algorithm {
-    Crc32,
-    Crc32c,
-    Crc64Nvme,
-    Sha1,
-    Sha256,
-}
-
-impl Algorithm {
-    pub const ALL: [Self; 5] = [Self::Crc32, Self::Crc32c, Self::Crc64Nvme, Self::Sha1, Self::Sha256];
-
-    /// S3's name in XML, in `x-amz-sdk-checksum-algorithm` and in our rows.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Crc32 => "CRC32",
-            Self::Crc32c => "CRC32C",
-            Self::Crc64Nvme => "CRC64NVME",
-            Self::Sha1 => "SHA1",
-            Self::Sha256 => "SHA256",
-        }
-    }
-
-    /// The header or trailer that carries the value.
-    pub fn header(self) -> &'static str {
-        match self {
-            Self::Crc32 => "x-amz-checksum-crc32",
-            Self::Crc32c => "x-amz-checksum-crc32c",
-            Self::Crc64Nvme => "x-amz-checksum-crc64nvme",
-            Self::Sha1 => "x-amz-checksum-sha1",
-            Self::Sha256 => "x-amz-checksum-sha256",
-        }
-    }
-
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|algorithm| algorithm.name().eq_ignore_ascii_case(name))
-    }
-
-    fn value_bytes(self) -> usize {
-        match self {
-            Self::Crc32 | Self::Crc32c => 4,
-            Self::Crc64Nvme => 8,
-            Self::Sha1 => 20,
-            Self::Sha256 => 32,
-        }
+/// The header or trailer that carries a value.
+fn header_of(algorithm: Algorithm) -> &'static str {
+    match algorithm {
+        Algorithm::Crc32 => "x-amz-checksum-crc32",
+        Algorithm::Crc32c => "x-amz-checksum-crc32c",
+        Algorithm::Crc64Nvme => "x-amz-checksum-crc64nvme",
+        Algorithm::Sha1 => "x-amz-checksum-sha1",
+        Algorithm::Sha256 => "x-amz-checksum-sha256",
     }
 }
 
@@ -68,14 +32,10 @@ enum Hasher {
 impl Hasher {
     fn new(algorithm: Algorithm) -> Self {
         use aws_lc_rs::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
-        use crc_fast::{CrcAlgorithm, Digest};
-        let crc = |algorithm, bytes| Self::Crc(Box::new(Digest::new(algorithm)), bytes);
-        match algorithm {
-            Algorithm::Crc32 => crc(CrcAlgorithm::Crc32IsoHdlc, 4),
-            Algorithm::Crc32c => crc(CrcAlgorithm::Crc32Iscsi, 4),
-            Algorithm::Crc64Nvme => crc(CrcAlgorithm::Crc64Nvme, 8),
-            Algorithm::Sha1 => Self::Sha(Context::new(&SHA1_FOR_LEGACY_USE_ONLY)),
-            Algorithm::Sha256 => Self::Sha(Context::new(&SHA256)),
+        match algorithm.crc() {
+            Some(crc) => Self::Crc(Box::new(crc_fast::Digest::new(crc)), algorithm.value_bytes()),
+            None if algorithm == Algorithm::Sha1 => Self::Sha(Context::new(&SHA1_FOR_LEGACY_USE_ONLY)),
+            None => Self::Sha(Context::new(&SHA256)),
         }
     }
 
@@ -89,10 +49,7 @@ impl Hasher {
     /// Big-endian, as S3 writes it.
     fn finish(self) -> Vec<u8> {
         match self {
-            Self::Crc(digest, width) => {
-                let bytes = digest.finalize().to_be_bytes();
-                bytes.iter().copied().skip(bytes.len() - width).collect()
-            }
+            Self::Crc(digest, width) => big_endian(digest.finalize(), width),
             Self::Sha(context) => context.finish().as_ref().to_vec(),
         }
     }
@@ -118,13 +75,13 @@ impl BodyVerifier {
         refuse_unknown_algorithms(headers)?;
         let mut declared = Vec::new();
         for algorithm in Algorithm::ALL {
-            if let Some(value) = text(headers, algorithm.header())? {
+            if let Some(value) = text(headers, header_of(algorithm))? {
                 declared.push((algorithm, Declared::Value(decode(algorithm, value)?)));
             }
         }
         if let Some(trailer) = text(headers, "x-amz-trailer")? {
             let named =
-                Algorithm::ALL.into_iter().find(|algorithm| trailer.trim().eq_ignore_ascii_case(algorithm.header()));
+                Algorithm::ALL.into_iter().find(|algorithm| trailer.trim().eq_ignore_ascii_case(header_of(*algorithm)));
             let Some(algorithm) = named else {
                 return Err(refuse(
                     S3ErrorCode::InvalidRequest,
@@ -204,7 +161,7 @@ impl BodyVerifier {
         let expected = match declared {
             Declared::Value(value) => value,
             Declared::Trailer => {
-                let value = trailers.map(|trailers| text(trailers, algorithm.header())).transpose()?.flatten();
+                let value = trailers.map(|trailers| text(trailers, header_of(algorithm))).transpose()?.flatten();
                 let Some(value) = value else {
                     return Err(bad_request(
                         "MalformedTrailerError",
@@ -243,9 +200,8 @@ fn text<'h>(headers: &'h HeaderMap, name: &str) -> S3Result<Option<&'h str>> {
 }
 
 fn decode(algorithm: Algorithm, value: &str) -> S3Result<Vec<u8>> {
-    let decoded = STANDARD.decode(value).ok().filter(|bytes| bytes.len() == algorithm.value_bytes());
-    decoded.ok_or_else(|| {
-        refuse(S3ErrorCode::InvalidRequest, format!("Value for {} header is invalid.", algorithm.header()))
+    algorithm.decode(value).ok_or_else(|| {
+        refuse(S3ErrorCode::InvalidRequest, format!("Value for {} header is invalid.", header_of(algorithm)))
     })
 }
 
@@ -258,7 +214,7 @@ fn refuse_unknown_algorithms(headers: &HeaderMap) -> S3Result<()> {
     const OTHERS: [&str; 3] = ["type", "mode", "algorithm"];
     for name in headers.keys() {
         let Some(what) = name.as_str().strip_prefix("x-amz-checksum-") else { continue };
-        let known = Algorithm::ALL.into_iter().any(|algorithm| name.as_str() == algorithm.header());
+        let known = Algorithm::ALL.into_iter().any(|algorithm| name.as_str() == header_of(algorithm));
         if !known && !OTHERS.contains(&what) {
             return Err(super::errors::unsupported(&format!("The checksum algorithm {what}")));
         }
@@ -297,7 +253,7 @@ mod tests {
     fn right_values_pass_and_wrong_ones_are_bad_digests() {
         for (algorithm, value) in CHECKS {
             for (body, good) in [(&b"123456789"[..], true), (&b"123456780"[..], false)] {
-                let mut verifier = BodyVerifier::from_headers(&headers(&[(algorithm.header(), value)])).unwrap();
+                let mut verifier = BodyVerifier::from_headers(&headers(&[(header_of(algorithm), value)])).unwrap();
                 verifier.update(body);
                 match verifier.finish(None) {
                     Ok(checksum) => assert!(good && checksum.unwrap().value == value),

@@ -8,8 +8,12 @@ use shingle_proto::message::{ErrorCode, ObjectHeaders, ObjectRow};
 use super::conditions::{Conditions, precondition_failed};
 use super::errors::{RequestId, id_of, refuse, to_s3, unsupported};
 use super::frontend::Frontend;
-use super::headers::{checksum, content_headers, etag, expect_current, expect_owner, set_checksum, timestamp, wishes};
+use super::headers::{
+    checksum, content_headers, etag, expect_current, expect_owner, part_checksum, set_checksum, timestamp, type_name,
+    wishes,
+};
 use super::write::{part_number, refuse_client_keys, upload_id};
+use crate::checksum::type_of;
 use crate::request::{ByteRange, CoreRequest, GatewayError, ObjectName};
 
 /// A source replaced between two looks at it is looked at again, this often.
@@ -87,6 +91,7 @@ pub async fn object(
         last_modified: Some(timestamp(row.modified_ms)),
         ..CopyObjectResult::default()
     };
+    result.checksum_type = checksum(&row).and_then(|(_, value)| type_name(type_of(&value)));
     set_checksum!(result, checksum(&row));
     Ok(S3Response::new(CopyObjectOutput {
         copy_object_result: Some(result),
@@ -126,14 +131,13 @@ pub async fn part(
         reply,
     });
     let row = asked.await.map_err(|error| to_s3(error, &id))?;
-    Ok(S3Response::new(UploadPartCopyOutput {
-        copy_part_result: Some(CopyPartResult {
-            e_tag: Some(etag(&row.etag)),
-            last_modified: Some(timestamp(row.modified_ms)),
-            ..CopyPartResult::default()
-        }),
-        ..UploadPartCopyOutput::default()
-    }))
+    let mut result = CopyPartResult {
+        e_tag: Some(etag(&row.etag)),
+        last_modified: Some(timestamp(row.modified_ms)),
+        ..CopyPartResult::default()
+    };
+    set_checksum!(result, part_checksum(&row));
+    Ok(S3Response::new(UploadPartCopyOutput { copy_part_result: Some(result), ..UploadPartCopyOutput::default() }))
 }
 
 /// The library's CopyObjectInput does not have these two yet.

@@ -74,6 +74,8 @@ pub fn to_s3(error: GatewayError, request: &RequestId) -> S3Error {
             S3ErrorCode::IncompleteBody,
             "You did not provide the number of bytes specified by the Content-Length header.",
         ),
+        GatewayError::BadDigest(message) => refuse(S3ErrorCode::BadDigest, message),
+        GatewayError::InvalidRequest(message) => refuse(S3ErrorCode::InvalidRequest, message),
         error @ (GatewayError::BlockUnreadable { .. } | GatewayError::KeyUnavailable { .. }) => {
             internal(&error.to_string(), request)
         }
@@ -90,6 +92,14 @@ pub fn range_not_satisfiable(size_bytes: u64) -> S3Error {
         headers.insert(CONTENT_RANGE, value);
     }
     error.set_headers(headers);
+    error
+}
+
+/// 416 for a part that the object does not have.
+pub fn no_such_part(parts: u64) -> S3Error {
+    let message = format!("The requested partnumber is not satisfiable: the object has {parts}");
+    let mut error = refuse(S3ErrorCode::Custom("InvalidPartNumber".into()), message);
+    error.set_status_code(StatusCode::RANGE_NOT_SATISFIABLE);
     error
 }
 

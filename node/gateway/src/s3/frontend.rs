@@ -4,7 +4,7 @@
 use async_trait::async_trait;
 use s3s::dto::*;
 use s3s::{S3, S3Request, S3Response, S3Result};
-use shingle_proto::message::{ErrorCode, HeadObject, ObjectRow, Request, Response};
+use shingle_proto::message::{ErrorCode, HeadObject, ObjectHead, ObjectRow, Request, Response};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::oneshot;
 
@@ -50,9 +50,14 @@ impl Frontend {
 
     /// The row of an object.
     pub async fn head(&self, name: &ObjectName) -> Result<ObjectRow, GatewayError> {
-        let request = HeadObject { s3_bucket: name.s3_bucket.clone(), key: name.key.clone(), part_number: 0 };
+        Ok(*self.head_part(name, 0).await?.row)
+    }
+
+    /// The row of an object and where one of its parts lies; number 0 asks for no part.
+    pub async fn head_part(&self, name: &ObjectName, part_number: u32) -> Result<ObjectHead, GatewayError> {
+        let request = HeadObject { s3_bucket: name.s3_bucket.clone(), key: name.key.clone(), part_number };
         match self.catalog(Request::HeadObject(Box::new(request))).await? {
-            Response::ObjectHead(head) => Ok(*head.row),
+            Response::ObjectHead(head) => Ok(*head),
             other => Err(unexpected(&other)),
         }
     }

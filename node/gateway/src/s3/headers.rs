@@ -5,10 +5,10 @@
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
-use s3s::dto::{ETag, Timestamp, TimestampFormat};
+use s3s::dto::{ChecksumType, ETag, Timestamp, TimestampFormat};
 use s3s::{S3Error, S3ErrorCode, S3Result};
 use shingle_proto::limits::S3_METADATA_BYTES_MAX;
-use shingle_proto::message::{ObjectHeaders, ObjectRow, UserMetadata};
+use shingle_proto::message::{self, ObjectHeaders, ObjectRow, PartRow, UserMetadata};
 
 use super::checksum::Algorithm;
 use super::errors::{refuse, unsupported};
@@ -212,6 +212,49 @@ pub fn checksum(row: &ObjectRow) -> Option<(Algorithm, String)> {
     let algorithm = row.headers.checksum_algorithm.as_deref().and_then(Algorithm::from_name)?;
     Some((algorithm, row.headers.checksum_value.clone()?))
 }
+
+/// The checksum of a part, as its client gave it.
+pub fn part_checksum(row: &PartRow) -> Option<(Algorithm, String)> {
+    let algorithm = row.checksum_algorithm.as_deref().and_then(Algorithm::from_name)?;
+    Some((algorithm, row.checksum_value.clone()?))
+}
+
+/// S3's name of a checksum's type.
+pub fn type_name(kind: message::ChecksumType) -> Option<ChecksumType> {
+    match kind {
+        message::ChecksumType::FullObject => Some(ChecksumType::from_static(ChecksumType::FULL_OBJECT)),
+        message::ChecksumType::Composite => Some(ChecksumType::from_static(ChecksumType::COMPOSITE)),
+        _ => None,
+    }
+}
+
+/// The type that a client names.
+pub fn type_named(kind: Option<&ChecksumType>) -> S3Result<message::ChecksumType> {
+    match kind.map(ChecksumType::as_str) {
+        None => Ok(message::ChecksumType::None),
+        Some(ChecksumType::FULL_OBJECT) => Ok(message::ChecksumType::FullObject),
+        Some(ChecksumType::COMPOSITE) => Ok(message::ChecksumType::Composite),
+        Some(_) => Err(refuse(S3ErrorCode::InvalidRequest, "Value for x-amz-checksum-type header is invalid.")),
+    }
+}
+
+/// The checksum in an input's fields, one per algorithm; the first of them.
+macro_rules! take_checksum {
+    ($input:expr) => {{
+        use $crate::s3::checksum::Algorithm;
+        let fields = [
+            (Algorithm::Crc32, $input.checksum_crc32.take()),
+            (Algorithm::Crc32c, $input.checksum_crc32c.take()),
+            (Algorithm::Crc64Nvme, $input.checksum_crc64nvme.take()),
+            (Algorithm::Sha1, $input.checksum_sha1.take()),
+            (Algorithm::Sha256, $input.checksum_sha256.take()),
+        ];
+        fields.into_iter().find_map(|(algorithm, value)| {
+            value.map(|value| $crate::request::Checksum { algorithm: algorithm.name().to_owned(), value })
+        })
+    }};
+}
+pub(super) use take_checksum;
 
 /// Puts a checksum into the field of its algorithm.
 macro_rules! set_checksum {

@@ -19,6 +19,7 @@ mod incoming;
 mod intake;
 mod listing;
 mod multipart;
+mod pieces;
 mod ranges;
 mod read;
 mod rechunk;

@@ -5,16 +5,20 @@ use s3s::dto::*;
 use s3s::{S3ErrorCode, S3Request, S3Response, S3Result};
 use shingle_proto::ids::ManifestId;
 use shingle_proto::limits::{S3_LIST_MAX, S3_PARTS_MAX};
-use shingle_proto::message::{self, PartName, PartRow, Request, Response};
+use shingle_proto::message::{self, ObjectHeaders, PartRow, Request, Response};
 
 use super::buckets::owner;
 use super::conditions::precondition;
 use super::errors::{RequestId, id_of, refuse, to_s3, unsupported};
 use super::frontend::{Frontend, unexpected};
-use super::headers::{OWNER_ID, content_headers, count, etag, expect_owner, signed, timestamp, wishes};
+use super::headers::{
+    OWNER_ID, checksum, content_headers, count, etag, expect_owner, part_checksum, set_checksum, signed, take_checksum,
+    timestamp, type_name, type_named, wishes,
+};
 use super::listing::{encodes, url_encode};
 use super::write::{refuse_client_keys, upload_id};
-use crate::request::{CoreRequest, ObjectName};
+use crate::checksum::{Algorithm, type_of};
+use crate::request::{Claim, CompletedPart, CoreRequest, ObjectName};
 
 pub async fn create(
     frontend: &Frontend,
@@ -23,14 +27,16 @@ pub async fn create(
     let id = id_of(&request);
     let input = &mut request.input;
     wishes!(input).check()?;
-    if input.checksum_type.as_ref().is_some_and(|kind| kind.as_str() == ChecksumType::FULL_OBJECT) {
-        return Err(unsupported("A checksum over the whole object of a multipart upload"));
-    }
+    let (algorithm, kind) = declared_checksum(input.checksum_algorithm.as_ref(), input.checksum_type.as_ref())?;
+    let headers = ObjectHeaders {
+        checksum_algorithm: algorithm.map(|algorithm| algorithm.name().to_owned()),
+        ..content_headers!(input).into_row()?
+    };
     let created = message::CreateUpload {
         s3_bucket: input.bucket.clone(),
         key: input.key.clone(),
-        headers: Box::new(content_headers!(input).into_row()?),
-        checksum_type: message::ChecksumType::None,
+        headers: Box::new(headers),
+        checksum_type: kind,
     };
     let answer = frontend.catalog(Request::CreateUpload(Box::new(created))).await;
     let upload = match answer.map_err(|error| to_s3(error, &id))? {
@@ -43,10 +49,36 @@ pub async fn create(
         key: Some(input.key),
         // Echoed so that SDKs send it with every part, where it is verified.
         checksum_algorithm: input.checksum_algorithm,
+        checksum_type: type_name(kind),
         server_side_encryption: input.server_side_encryption,
         upload_id: Some(upload.to_string()),
         ..CreateMultipartUploadOutput::default()
     }))
+}
+
+/// What the checksum of the object will be, as far as its client says.
+fn declared_checksum(
+    algorithm: Option<&ChecksumAlgorithm>,
+    kind: Option<&ChecksumType>,
+) -> S3Result<(Option<Algorithm>, message::ChecksumType)> {
+    let kind = type_named(kind)?;
+    let algorithm = algorithm.map(|algorithm| {
+        Algorithm::from_name(algorithm.as_str())
+            .ok_or_else(|| unsupported(&format!("The checksum algorithm {}", algorithm.as_str())))
+    });
+    match (algorithm.transpose()?, kind) {
+        (None, message::ChecksumType::None) => Ok((None, kind)),
+        (None, _) => Err(refuse(
+            S3ErrorCode::InvalidRequest,
+            "The x-amz-checksum-type header can only be used with the x-amz-checksum-algorithm header.",
+        )),
+        (Some(algorithm), message::ChecksumType::None) => Ok((Some(algorithm), algorithm.default_type())),
+        (Some(algorithm), kind) if algorithm.allows(kind) => Ok((Some(algorithm), kind)),
+        (Some(algorithm), _) => Err(refuse(
+            S3ErrorCode::InvalidRequest,
+            format!("This checksum type cannot be used with the {} checksum algorithm.", algorithm.name()),
+        )),
+    }
 }
 
 pub async fn complete(
@@ -56,17 +88,10 @@ pub async fn complete(
     let id = id_of(&request);
     let host =
         request.headers.get(hyper::header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default().to_owned();
-    let input = request.input;
+    let mut input = request.input;
     expect_owner(input.expected_bucket_owner.as_deref())?;
     refuse_client_keys(input.sse_customer_algorithm.is_some() || input.sse_customer_key.is_some())?;
-    let whole = input.checksum_crc32.is_some()
-        || input.checksum_crc32c.is_some()
-        || input.checksum_crc64nvme.is_some()
-        || input.checksum_sha1.is_some()
-        || input.checksum_sha256.is_some();
-    if whole {
-        return Err(unsupported("A checksum over the whole object of a multipart upload"));
-    }
+    let claim = Claim { checksum: take_checksum!(input), checksum_type: type_named(input.checksum_type.as_ref())? };
     let upload = upload_id(&input.upload_id)?;
     let name = ObjectName { s3_bucket: input.bucket.clone(), key: input.key.clone() };
     let parts = part_names(input.multipart_upload)?;
@@ -74,19 +99,23 @@ pub async fn complete(
         expect_size(frontend, &id, &name, upload, &parts, size).await?;
     }
     let condition = precondition(input.if_match.as_ref(), input.if_none_match.as_ref());
-    let asked = frontend.ask(|reply| CoreRequest::Complete { name, upload, parts, precondition: condition, reply });
+    let asked =
+        frontend.ask(|reply| CoreRequest::Complete { name, upload, parts, claim, precondition: condition, reply });
     let row = asked.await.map_err(|error| to_s3(error, &id))?;
-    Ok(S3Response::new(CompleteMultipartUploadOutput {
+    let mut output = CompleteMultipartUploadOutput {
         location: Some(format!("http://{host}/{}/{}", input.bucket, url_encode(&input.key))),
         bucket: Some(input.bucket),
         key: Some(input.key),
         e_tag: Some(etag(&row.etag)),
+        checksum_type: checksum(&row).and_then(|(_, value)| type_name(type_of(&value))),
         ..CompleteMultipartUploadOutput::default()
-    }))
+    };
+    set_checksum!(output, checksum(&row));
+    Ok(S3Response::new(output))
 }
 
 /// The parts a client names, in ascending order and within the limits.
-fn part_names(named: Option<CompletedMultipartUpload>) -> S3Result<Vec<PartName>> {
+fn part_names(named: Option<CompletedMultipartUpload>) -> S3Result<Vec<CompletedPart>> {
     let malformed = || {
         refuse(
             S3ErrorCode::MalformedXML,
@@ -100,8 +129,9 @@ fn part_names(named: Option<CompletedMultipartUpload>) -> S3Result<Vec<PartName>
     if parts.len() > S3_PARTS_MAX as usize {
         return Err(refuse(S3ErrorCode::InvalidArgument, "An upload has at most 10,000 parts."));
     }
-    let mut names: Vec<PartName> = Vec::with_capacity(parts.len());
-    for part in parts {
+    let mut names: Vec<CompletedPart> = Vec::with_capacity(parts.len());
+    for mut part in parts {
+        let checksum = take_checksum!(part);
         let (Some(number), Some(etag)) = (part.part_number, part.e_tag) else { return Err(malformed()) };
         let number = super::write::part_number(number)?;
         if names.last().is_some_and(|last| last.number >= number) {
@@ -110,7 +140,7 @@ fn part_names(named: Option<CompletedMultipartUpload>) -> S3Result<Vec<PartName>
                 "The list of parts was not in ascending order. The parts list must be specified in order by part number.",
             ));
         }
-        names.push(PartName { number, etag: etag.value().to_owned() });
+        names.push(CompletedPart { number, etag: etag.value().to_owned(), checksum });
     }
     Ok(names)
 }
@@ -121,7 +151,7 @@ async fn expect_size(
     id: &RequestId,
     name: &ObjectName,
     upload: ManifestId,
-    parts: &[PartName],
+    parts: &[CompletedPart],
     expected: i64,
 ) -> S3Result<()> {
     let mut size_bytes: u64 = 0;
@@ -213,18 +243,22 @@ pub async fn list_parts(
         max_parts: i32::try_from(most).ok(),
         is_truncated: Some(truncated),
         parts: Some(page.parts.into_iter().map(part).collect()),
+        checksum_algorithm: page.headers.checksum_algorithm.map(ChecksumAlgorithm::from),
+        checksum_type: type_name(page.checksum_type),
         ..ListPartsOutput::default()
     }))
 }
 
 fn part(row: PartRow) -> Part {
-    Part {
+    let mut part = Part {
         e_tag: Some(etag(&row.etag)),
         last_modified: Some(timestamp(row.modified_ms)),
         part_number: i32::try_from(row.number).ok(),
         size: Some(signed(row.size_bytes)),
         ..Part::default()
-    }
+    };
+    set_checksum!(part, part_checksum(&row));
+    part
 }
 
 pub async fn list_uploads(

@@ -7,7 +7,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use shingle_gateway::config::CoreConfig;
 use shingle_gateway::core;
-use shingle_gateway::request::{Body, BodyPiece, ByteRange, CoreRequest, CoreSender, GatewayError, ObjectName};
+use shingle_gateway::request::{
+    Body, BodyPiece, ByteRange, Checksum, CoreRequest, CoreSender, GatewayError, ObjectName,
+};
 use shingle_proto::ids::KekVersion;
 use shingle_proto::message::{Id128, Member, ObjectHeaders, ObjectRow, Volume};
 use shingle_seam::World;
@@ -128,6 +130,11 @@ pub fn name(key: &str) -> ObjectName {
 
 /// A body in pieces of an odd size.
 pub fn body(bytes: Vec<u8>) -> Body {
+    body_with(bytes, None)
+}
+
+/// A body that comes with a checksum.
+pub fn body_with(bytes: Vec<u8>, checksum: Option<Checksum>) -> Body {
     let (sender, pieces) = mpsc::channel(1);
     let declared_bytes = Some(bytes.len() as u64);
     tokio::task::spawn_local(async move {
@@ -138,7 +145,7 @@ pub fn body(bytes: Vec<u8>) -> Body {
                 return;
             }
         }
-        drop(sender.send(BodyPiece::End { checksum: None }).await);
+        drop(sender.send(BodyPiece::End { checksum }).await);
     });
     Body { pieces, declared_bytes }
 }

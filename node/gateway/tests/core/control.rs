@@ -22,6 +22,9 @@ pub struct Tables {
     pub rows: BTreeMap<BlockHash, BlockRow>,
     pub parts: BTreeMap<u32, PartRow>,
     pub volumes: Vec<Volume>,
+    /// Of the one upload there is.
+    pub upload_headers: ObjectHeaders,
+    pub checksum_type: ChecksumType,
     /// What the next view says is lacking.
     pub lack: Lack,
     pub suspects: Vec<ReportSuspect>,
@@ -259,7 +262,12 @@ impl Tables {
         let mut rest = self.parts.range(list.after_number + 1..).map(|(_, part)| part.clone());
         let parts: Vec<_> = rest.by_ref().take(2).collect();
         let end = rest.next().is_none();
-        Response::Parts(Box::new(Parts { parts, end, headers: Box::default(), checksum_type: ChecksumType::None }))
+        Response::Parts(Box::new(Parts {
+            parts,
+            end,
+            headers: Box::new(self.upload_headers.clone()),
+            checksum_type: self.checksum_type,
+        }))
     }
 
     fn complete(&mut self, complete: CompleteUpload) -> Result<Response, ErrorReply> {
@@ -282,6 +290,11 @@ impl Tables {
             size_bytes: at,
             blocks,
             etag: complete.etag,
+            headers: Box::new(ObjectHeaders {
+                checksum_algorithm: complete.checksum_algorithm,
+                checksum_value: complete.checksum_value,
+                ..ObjectHeaders::default()
+            }),
             ..FinishObject::default()
         })
     }

@@ -1,12 +1,12 @@
 //! Copies are references, unless a block has to be cut; a completed upload is one object.
 
 use shingle_codec::hash::{EtagHasher, sha256};
-use shingle_gateway::request::{ByteRange, CoreRequest, GatewayError};
+use shingle_gateway::request::{ByteRange, Checksum, Claim, CompletedPart, CoreRequest, GatewayError};
 use shingle_proto::ids::ManifestId;
-use shingle_proto::message::{ErrorCode, ObjectHeaders, ObjectRow, PartName, PartRow};
+use shingle_proto::message::{ChecksumType, ErrorCode, ObjectHeaders, ObjectRow, PartRow};
 use tokio::sync::oneshot;
 
-use crate::cell::{BLOCK, Cell, body, in_cell, name, noise};
+use crate::cell::{BLOCK, Cell, body_with, in_cell, name, noise};
 
 const UPLOAD: ManifestId = ManifestId(99);
 
@@ -95,8 +95,74 @@ fn a_part_that_was_not_uploaded_is_refused() {
         |_| {},
         async |cell| {
             put_part(&cell, 1, vec![1; 10]).await.expect("stored");
-            let refused = complete_as(&cell, vec![PartName { number: 1, etag: "other-1".to_owned() }]).await;
+            let other = CompletedPart { number: 1, etag: "other-1".to_owned(), checksum: None };
+            let refused = complete_as(&cell, vec![other], Claim::default()).await;
             assert!(matches!(refused, Err(GatewayError::Refused { code: ErrorCode::InvalidPart, number: 1, .. })));
+        },
+    );
+}
+
+#[test]
+fn the_checksum_of_an_object_is_made_of_those_of_its_parts() {
+    let sum = |value: &str| Checksum { algorithm: "CRC32".to_owned(), value: value.to_owned() };
+    // "1234", "56789", and both together.
+    let (first, second, both) = (sum("m+Pgow=="), sum("Ex2gcA=="), sum("y/Q5Jg=="));
+    in_cell(
+        |_| {},
+        async |cell| {
+            let parts = async || {
+                let row = put_part_with(&cell, 1, b"1234".to_vec(), Some(first.clone())).await.expect("stored");
+                assert_eq!(row.checksum_value.as_deref(), Some("m+Pgow=="));
+                put_part_with(&cell, 2, b"56789".to_vec(), Some(second.clone())).await.expect("stored");
+                let etag = |number| cell.control.tables.borrow().parts[&number].etag.clone();
+                let part = |number: u32, checksum: &Checksum| CompletedPart {
+                    number,
+                    etag: etag(number),
+                    checksum: Some(checksum.clone()),
+                };
+                vec![part(1, &first), part(2, &second)]
+            };
+            let claim = |checksum: &Checksum, checksum_type| Claim { checksum: Some(checksum.clone()), checksum_type };
+            let named = parts().await;
+            let mut wrong = named.clone();
+            wrong[1].checksum = Some(both.clone());
+            let refused = complete_as(&cell, wrong, Claim::default()).await;
+            assert!(matches!(refused, Err(GatewayError::Refused { code: ErrorCode::InvalidPart, number: 2, .. })));
+            let refused = complete_as(&cell, named.clone(), claim(&first, ChecksumType::FullObject)).await;
+            assert!(matches!(refused, Err(GatewayError::BadDigest(_))), "{refused:?}");
+            let other = Checksum { algorithm: "CRC32C".to_owned(), ..both.clone() };
+            let refused = complete_as(&cell, named.clone(), claim(&other, ChecksumType::FullObject)).await;
+            assert!(matches!(refused, Err(GatewayError::BadDigest(_))), "{refused:?}");
+            cell.control.tables.borrow_mut().checksum_type = ChecksumType::Composite;
+            let refused = complete_as(&cell, named.clone(), claim(&both, ChecksumType::FullObject)).await;
+            assert!(matches!(refused, Err(GatewayError::BadDigest(_))), "{refused:?}");
+            cell.control.tables.borrow_mut().checksum_type = ChecksumType::FullObject;
+            let row = complete_as(&cell, named, claim(&both, ChecksumType::FullObject)).await.expect("completed");
+            assert_eq!(row.headers.checksum_value.as_deref(), Some("y/Q5Jg=="));
+        },
+    );
+    in_cell(
+        |_| {},
+        async |cell| {
+            put_part_with(&cell, 1, b"1234".to_vec(), Some(first.clone())).await.expect("stored");
+            put_part_with(&cell, 2, b"56789".to_vec(), Some(second.clone())).await.expect("stored");
+            let row = complete(&cell, &[1, 2]).await.expect("completed");
+            let value = row.headers.checksum_value.clone().expect("a composite by default");
+            assert!(value.ends_with("-2"), "{value}");
+        },
+    );
+    in_cell(
+        |_| {},
+        async |cell| {
+            put_part_with(&cell, 1, b"1234".to_vec(), Some(first.clone())).await.expect("stored");
+            put_part(&cell, 2, b"56789".to_vec()).await.expect("stored");
+            let etag = |number| cell.control.tables.borrow().parts[&number].etag.clone();
+            let part = |number: u32| CompletedPart { number, etag: etag(number), checksum: None };
+            let claim = Claim { checksum: Some(both.clone()), checksum_type: ChecksumType::FullObject };
+            let refused = complete_as(&cell, vec![part(1), part(2)], claim).await;
+            assert!(matches!(refused, Err(GatewayError::InvalidRequest(_))), "{refused:?}");
+            let row = complete(&cell, &[1, 2]).await.expect("completed");
+            assert_eq!(row.headers.checksum_value, None, "a part came without one");
         },
     );
 }
@@ -117,21 +183,30 @@ async fn copy_part(cell: &Cell, number: u32, range: Option<ByteRange>) -> Result
 }
 
 async fn put_part(cell: &Cell, number: u32, bytes: Vec<u8>) -> Result<PartRow, GatewayError> {
+    put_part_with(cell, number, bytes, None).await
+}
+
+async fn put_part_with(
+    cell: &Cell,
+    number: u32,
+    bytes: Vec<u8>,
+    checksum: Option<Checksum>,
+) -> Result<PartRow, GatewayError> {
     let (reply, answer) = oneshot::channel();
-    let (name, body) = (name("whole"), body(bytes));
+    let (name, body) = (name("whole"), body_with(bytes, checksum));
     cell.send(CoreRequest::PutPart { name, upload: UPLOAD, number, body, reply }).await;
     answer.await.expect("an answer")
 }
 
 async fn complete(cell: &Cell, numbers: &[u32]) -> Result<ObjectRow, GatewayError> {
-    let etag = |number| cell.control.tables.borrow().parts[number].etag.clone();
-    let parts = numbers.iter().map(|number| PartName { number: *number, etag: etag(number) }).collect();
-    complete_as(cell, parts).await
+    let etag = |number| cell.control.tables.borrow().parts[&number].etag.clone();
+    let part = |number: &u32| CompletedPart { number: *number, etag: etag(*number), checksum: None };
+    complete_as(cell, numbers.iter().map(part).collect(), Claim::default()).await
 }
 
-async fn complete_as(cell: &Cell, parts: Vec<PartName>) -> Result<ObjectRow, GatewayError> {
+async fn complete_as(cell: &Cell, parts: Vec<CompletedPart>, claim: Claim) -> Result<ObjectRow, GatewayError> {
     let (reply, answer) = oneshot::channel();
     let name = name("whole");
-    cell.send(CoreRequest::Complete { name, upload: UPLOAD, parts, precondition: None, reply }).await;
+    cell.send(CoreRequest::Complete { name, upload: UPLOAD, parts, claim, precondition: None, reply }).await;
     answer.await.expect("an answer")
 }

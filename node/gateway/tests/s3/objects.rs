@@ -147,6 +147,106 @@ async fn a_copy_keeps_what_it_is_told_to_keep() {
     copy("/buc/x").header("x-amz-copy-source-if-match", &etag).send().await.expect(200, "");
 }
 
+impl Client {
+    /// Stores an object of parts, each with its checksum; `completed` adds to the request that completes it.
+    async fn put_in_parts(
+        &self,
+        path: &'static str,
+        parts: &[&[u8]],
+        completed: &[(&'static str, &str)],
+    ) -> super::client::Answer {
+        let crc = |bytes: &[u8]| {
+            let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32IsoHdlc, bytes) as u32;
+            base64::Engine::encode(&base64::engine::general_purpose::STANDARD, crc.to_be_bytes())
+        };
+        let create = self.request("POST", path).query("uploads", "").header("x-amz-checksum-algorithm", "CRC32");
+        let created = create.header("x-amz-checksum-type", "FULL_OBJECT").send().await.expect(200, "");
+        assert_eq!(created.header("x-amz-checksum-type"), "FULL_OBJECT");
+        let created = created.text();
+        let upload = created.split_once("<UploadId>").unwrap().1.split_once('<').unwrap().0.to_owned();
+        let mut xml = String::new();
+        for (number, part) in (1..).zip(parts) {
+            let put = self.request("PUT", path).query("partNumber", &number.to_string()).query("uploadId", &upload);
+            let put = put.header("x-amz-checksum-crc32", &crc(part)).body(part.to_vec()).send().await.expect(200, "");
+            let (etag, sum) = (put.header("etag"), put.header("x-amz-checksum-crc32"));
+            xml += &format!(
+                "<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag><ChecksumCRC32>{sum}</ChecksumCRC32></Part>"
+            );
+        }
+        let listed = self.request("GET", path).query("uploadId", &upload).send().await.expect(200, "").text();
+        let sum = crc(parts[0]);
+        assert!(listed.contains(&format!("<ChecksumCRC32>{sum}</ChecksumCRC32>")), "{listed}");
+        assert!(listed.contains("<ChecksumType>FULL_OBJECT</ChecksumType>"), "{listed}");
+        let xml = format!("<CompleteMultipartUpload>{xml}</CompleteMultipartUpload>");
+        let complete = self.request("POST", path).query("uploadId", &upload).body(xml);
+        completed.iter().fold(complete, |complete, (name, value)| complete.header(name, value)).send().await
+    }
+}
+
+#[tokio::test]
+async fn an_object_of_parts_is_read_part_by_part() {
+    let client = Client::start().await;
+    let parts: [&[u8]; 3] = [&vec![1; 5 << 20], &vec![2; 6 << 20], b"tail"];
+    client.put_in_parts("/buc/k", &parts, &[]).await.expect(200, "");
+    let at = [(0, 5 << 20), (5 << 20, 6 << 20), (11 << 20, 4)];
+    for (number, (part, (first, length))) in (1..).zip(parts.iter().zip(at)) {
+        let named = format!("bytes {first}-{}/{}", first + length - 1, (11 << 20) + 4);
+        for method in ["GET", "HEAD"] {
+            let got = client.request(method, "/buc/k").query("partNumber", &number.to_string()).send().await;
+            let got = got.expect(206, "");
+            assert_eq!((got.header("content-range"), got.header("x-amz-mp-parts-count")), (named.as_str(), "3"));
+            assert_eq!(got.header("content-length"), length.to_string());
+            assert!(method == "HEAD" || got.body == *part);
+        }
+    }
+    let whole = client.request("HEAD", "/buc/k").send().await.expect(200, "");
+    assert_eq!(whole.header("x-amz-mp-parts-count"), "", "said to who asks for a part");
+    let part = |number: &str| client.request("GET", "/buc/k").query("partNumber", number);
+    part("4").send().await.expect(416, "InvalidPartNumber");
+    part("0").send().await.expect(400, "InvalidArgument");
+    part("1").header("range", "bytes=0-1").send().await.expect(400, "InvalidRequest");
+    part("1").header("if-match", "\"other\"").send().await.expect(412, "PreconditionFailed");
+    client.request("PUT", "/buc/one").body("whole").send().await.expect(200, "");
+    let one = client.request("GET", "/buc/one").query("partNumber", "1").send().await.expect(206, "");
+    assert_eq!((one.text().as_str(), one.header("x-amz-mp-parts-count")), ("whole", ""));
+    client.request("PUT", "/buc/empty").send().await.expect(200, "");
+    client.request("GET", "/buc/empty").query("partNumber", "1").send().await.expect(200, "");
+}
+
+#[tokio::test]
+async fn the_checksum_of_a_completed_object_is_answered_with_its_type() {
+    let client = Client::start().await;
+    let claimed = [("x-amz-checksum-crc32", "y/Q5Jg=="), ("x-amz-checksum-type", "FULL_OBJECT")];
+    let done = client.put_in_parts("/buc/k", &[b"123456789"], &claimed).await.expect(200, "").text();
+    assert!(done.contains("<ChecksumCRC32>y/Q5Jg==</ChecksumCRC32>"), "{done}");
+    assert!(done.contains("<ChecksumType>FULL_OBJECT</ChecksumType>"), "{done}");
+    let head = client.request("HEAD", "/buc/k").header("x-amz-checksum-mode", "ENABLED").send().await.expect(200, "");
+    assert_eq!((head.header("x-amz-checksum-crc32"), head.header("x-amz-checksum-type")), ("y/Q5Jg==", "FULL_OBJECT"));
+}
+
+#[tokio::test]
+async fn who_asks_is_told_how_an_object_is_cut_into_blocks() {
+    let client = Client::start().await;
+    let (five, four) = (vec![1; 5 << 20], vec![2; 8 << 20]);
+    client.put_in_parts("/buc/odd", &[&five, &five, &four, b"tail"], &[]).await.expect(200, "");
+    client.request("PUT", "/buc/even").body(vec![1; 9 << 20]).send().await.expect(200, "");
+    client.request("PUT", "/buc/small").body("x").send().await.expect(200, "");
+    let cut = |path: &str, from: u64| client.request("HEAD", path).header("x-shingle-pieces", &from.to_string()).send();
+    let odd = format!("{0}x2,{1}", 5 << 20, (8 << 20) + 4);
+    for (path, pieces) in [("/buc/odd", odd.as_str()), ("/buc/even", "9437184"), ("/buc/small", "1")] {
+        assert_eq!(cut(path, 0).await.expect(200, "").header("x-shingle-pieces"), pieces, "{path}");
+    }
+    let rest = cut("/buc/odd", 10 << 20).await.expect(200, "");
+    assert_eq!(rest.header("x-shingle-pieces"), ((8 << 20) + 4).to_string());
+    let got = client.request("GET", "/buc/odd").header("x-shingle-pieces", "0").send().await.expect(200, "");
+    assert_eq!((got.header("x-shingle-pieces"), got.body.len()), (odd.as_str(), (18 << 20) + 4));
+    assert_eq!(client.request("HEAD", "/buc/odd").send().await.header("x-shingle-pieces"), "");
+    for bad in ["x", "-1", "1"] {
+        let head = client.request("GET", "/buc/odd").header("x-shingle-pieces", bad).send().await;
+        head.expect(400, "InvalidArgument");
+    }
+}
+
 #[tokio::test]
 async fn an_upload_says_how_long_it_will_be() {
     let client = Client::start().await;
