@@ -31,6 +31,8 @@ enum Outcome {
     NoRoom,
     /// Busy until the deadline: overloaded, not broken.
     Busy,
+    /// Another block's put has failed on it meanwhile.
+    Blamed,
     Failed(SuspectReason),
 }
 
@@ -38,6 +40,7 @@ enum Outcome {
 enum Refusal {
     NoRoom(OsdId),
     Busy,
+    Blamed(Target),
     Failed(Target, SuspectReason),
 }
 
@@ -115,6 +118,13 @@ impl Appender<'_> {
                     }
                 }
                 Refusal::Busy => failures += 1,
+                Refusal::Blamed(member) => {
+                    failures += 1;
+                    avoid.osds.insert(member.osd);
+                    avoid.hosts.insert(member.host);
+                    // Who ran into it first has reported it.
+                    self.core.placement.distrust(volume.id, None);
+                }
                 Refusal::Failed(member, reason) => {
                     failures += 1;
                     avoid.osds.insert(member.osd);
@@ -141,6 +151,7 @@ impl Appender<'_> {
                 Outcome::Durable => durable += 1,
                 Outcome::NoRoom => return Err(Refusal::NoRoom(member.osd)),
                 Outcome::Busy => return Err(Refusal::Busy),
+                Outcome::Blamed => return Err(Refusal::Blamed(member.clone())),
                 // When nobody at all has answered, the trouble is more likely on this side: no member is blamed for it.
                 Outcome::Failed(SuspectReason::PutTimeout) if durable == 0 => return Err(Refusal::Busy),
                 Outcome::Failed(reason) => return Err(Refusal::Failed(member.clone(), reason)),
@@ -156,7 +167,7 @@ impl Appender<'_> {
         let queued = clock.now();
         let _place = self.core.sending.place(member.address, self.sealed.len()).await;
         if self.core.placement.blamed_since(member.osd, queued) {
-            return Outcome::Failed(SuspectReason::PutFailed);
+            return Outcome::Blamed;
         }
         let until = clock.now() + self.core.config.put_deadline;
         loop {
@@ -171,7 +182,14 @@ impl Appender<'_> {
                 ..CallMeta::client(left)
             };
             let request = Request::Append(Box::new(append.clone()));
-            let result = self.core.peers.call(member.address, &meta, request, Some(self.sealed.clone())).await;
+            let call = self.core.peers.call(member.address, &meta, request, Some(self.sealed.clone()));
+            let result = tokio::select! {
+                biased;
+                result = call => result,
+                () = self.core.placement.until_blamed(member.osd, queued) => {
+                    return Outcome::Blamed;
+                }
+            };
             match judge(&result) {
                 Ok(outcome) => return outcome,
                 Err(Again { after_ms }) => {

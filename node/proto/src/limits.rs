@@ -75,6 +75,14 @@ pub const RECONNECT_MS_MIN: u64 = 10;
 pub const RECONNECT_MS_MAX: u64 = 1_000;
 /// Timed-out calls in a row with nothing received in between after which a connection is given up as half open.
 pub const SILENT_TIMEOUTS_MAX: u32 = 3;
+/// A peer answers every request by its deadline, if only to say that it has passed. One that was sent a request and has
+/// said nothing at all for this long after the request's deadline is gone or hangs.
+pub const SILENCE_AFTER_DEADLINE_MS: u64 = 2_000;
+/// TCP on links between processes: probes of an idle connection, and how long anything sent may go unacknowledged.
+pub const KEEPALIVE_IDLE_MS: u64 = 4_000;
+pub const KEEPALIVE_INTERVAL_MS: u64 = 2_000;
+pub const KEEPALIVE_PROBES: u32 = 3;
+pub const TCP_UNANSWERED_MS: u32 = 10_000;
 /// Jobs waiting for one CPU pool, beyond the ones running.
 pub const CPU_QUEUE_MAX: usize = 64;
 
@@ -195,6 +203,10 @@ pub const S3_STALL_TIMEOUT_MS: u64 = 60_000;
 pub const S3_SHUTDOWN_MS: u64 = 10_000;
 /// Keys of one DeleteObjects deleted at a time.
 pub const S3_DELETES_AT_ONCE: usize = 32;
+
+/// What `shingle up` wants to stay free on the file system of the cell's directory: this much, on small ones this part.
+pub const HOST_FS_RESERVE_BYTES: u64 = 2 * GIB;
+pub const HOST_FS_RESERVE_PERCENT: u64 = 5;
 
 /// A put's member that is silent for longer is suspect. 10 s on emulated disks, whose flush shares one real disk; 5 s on real ones.
 pub const PUT_DEADLINE_MS: u64 = 10_000;

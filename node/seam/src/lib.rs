@@ -15,6 +15,8 @@ pub mod net;
 pub mod on_glommio;
 #[cfg(feature = "tokio")]
 pub mod on_tokio;
+#[cfg(any(feature = "tokio", feature = "glommio"))]
+mod patience;
 pub mod rpc;
 pub mod stop;
 pub mod tasks;

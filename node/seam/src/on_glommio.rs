@@ -11,7 +11,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,6 +31,7 @@ use crate::cpu_pool::CpuPool;
 use crate::entropy::SystemEntropy;
 use crate::gate::Gate;
 use crate::net::{Connection, Listener, Net, require_loopback};
+use crate::patience;
 use crate::stop::Stop;
 use crate::tasks::{CpuJob, LocalFuture, Tasks};
 
@@ -300,6 +301,8 @@ impl Listener for GlommioListener {
 
 fn connection(stream: TcpStream, peer: SocketAddr) -> io::Result<Connection> {
     stream.set_nodelay(true)?;
+    // SAFETY: the stream stays open while it is borrowed here, and the borrowed descriptor goes no further.
+    patience::limit(unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) })?;
     let stream = Rc::new(RefCell::new(stream));
     Ok(Connection { reader: Box::new(Half(stream.clone())), writer: Box::new(Half(stream)), peer })
 }

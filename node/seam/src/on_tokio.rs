@@ -19,6 +19,7 @@ use crate::clock::SystemClock;
 use crate::cpu_pool::CpuPool;
 use crate::entropy::SystemEntropy;
 use crate::net::{Connection, Listener, Net, require_loopback};
+use crate::patience;
 use crate::stop::Stop;
 use crate::tasks::{CpuJob, LocalFuture, Tasks};
 
@@ -84,6 +85,7 @@ struct TokioNet;
 
 fn connection(stream: TcpStream, peer: SocketAddr) -> io::Result<Connection> {
     stream.set_nodelay(true)?;
+    patience::limit(&stream)?;
     let (reader, writer) = stream.into_split();
     Ok(Connection { reader: Box::new(reader.compat()), writer: Box::new(writer.compat_write()), peer })
 }

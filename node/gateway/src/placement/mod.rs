@@ -18,7 +18,7 @@ use shingle_proto::limits::{
 use shingle_proto::message::{GetVolumes, Lack, Request, Volumes};
 use shingle_seam::World;
 use shingle_seam::clock::Monotonic;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::catalog::{ControlClient, expect_variant};
 use crate::request::GatewayError;
@@ -55,13 +55,15 @@ pub struct Placement {
     control: Rc<ControlClient>,
     load: Rc<Load>,
     view: RefCell<View>,
+    /// Rung when an OSD is blamed: what is in flight to it ends.
+    blames: Notify,
     /// One refresh at a time; who waited for it uses its result.
     refreshing: Semaphore,
 }
 
 impl Placement {
     pub fn new(world: World, control: Rc<ControlClient>, load: Rc<Load>) -> Self {
-        Self { world, control, load, view: RefCell::default(), refreshing: Semaphore::new(1) }
+        Self { world, control, load, view: RefCell::default(), blames: Notify::new(), refreshing: Semaphore::new(1) }
     }
 
     /// A volume with room for `sealed_bytes`; SlowDown or Full when none turns up within `VOLUMES_WAIT_MS`.
@@ -102,12 +104,26 @@ impl Placement {
             news |= view.blamed.insert(osd, now).is_none();
         }
         view.fetched = None;
+        if osd.is_some() {
+            self.blames.notify_waiters();
+        }
         news
     }
 
     /// Whether a put has failed on this OSD at `since` or later.
     pub fn blamed_since(&self, osd: OsdId, since: Monotonic) -> bool {
         self.view.borrow().blamed.get(&osd).is_some_and(|&blamed| blamed >= since)
+    }
+
+    /// Ends when a put fails on this OSD after `since`, perhaps for another block: one deadline is enough for all.
+    pub async fn until_blamed(&self, osd: OsdId, since: Monotonic) {
+        loop {
+            let blamed = self.blames.notified();
+            if self.blamed_since(osd, since) {
+                return;
+            }
+            blamed.await;
+        }
     }
 
     /// A view that is not stale: at once while it is young, renewed in the background at `VOLUMES_REFRESH_MS`.

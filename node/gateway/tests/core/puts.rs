@@ -132,6 +132,24 @@ fn a_dead_host_is_suspect_at_once() {
 }
 
 #[test]
+fn one_deadline_at_a_hanging_host_is_enough_for_all_puts() {
+    in_cell(quick, async |cell| {
+        cell.hosts[2].appends.set(Mode::Stalls);
+        let early = put(&cell.core, "early", noise(3, 6 * BLOCK));
+        let late = async {
+            cell.world.tasks.sleep(Duration::from_millis(1_500)).await;
+            let start = cell.world.clock.now();
+            put(&cell.core, "late", noise(4, 6 * BLOCK)).await.expect("stored");
+            cell.world.clock.now() - start
+        };
+        let (early, late) = futures_util::future::join(early, late).await;
+        early.expect("stored");
+        // 0.5 s until the first put's deadline; its own would have been 2 s away.
+        assert!(late < Duration::from_millis(1_800), "{late:?}");
+    });
+}
+
+#[test]
 fn a_full_volume_is_left_and_nobody_is_blamed() {
     in_cell(
         |_| {},

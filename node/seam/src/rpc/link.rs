@@ -1,20 +1,22 @@
 //! One established connection of a caller: requests go out, answers find their callers.
 //!
 //! Keeps: a place and the credit of a request are given back by its answer, or when nothing of it was sent, and by
-//! nothing else; so both sides always agree on what is in flight.
+//! nothing else; so both sides always agree on what is in flight. A peer that does not answer, not even that a deadline
+//! has passed, is given up, and with it whatever it holds.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
+use std::time::Duration;
 
 use futures_io::AsyncWrite;
 use futures_util::future::{Either, select};
 use local_sync::oneshot;
 use shingle_proto::frame::{Header, Kind, RejectReason, VERSIONS};
-use shingle_proto::limits::{CONNECTION_REQUESTS_MAX, SILENT_TIMEOUTS_MAX};
+use shingle_proto::limits::{CONNECTION_REQUESTS_MAX, SILENCE_AFTER_DEADLINE_MS, SILENT_TIMEOUTS_MAX};
 use shingle_proto::message::{
     ErrorCode, ErrorReply, MalformedBody, Request, Response, decode_response, encode_request,
 };
@@ -40,6 +42,8 @@ type Outcome = Result<Reply, RpcError>;
 
 /// One connection, after HELLO.
 pub(super) struct Link {
+    /// For the tasks that outlive a call.
+    me: Weak<Self>,
     world: World,
     peer: SocketAddr,
     version: u16,
@@ -54,12 +58,17 @@ pub(super) struct Link {
     failure: RefCell<Option<RpcError>>,
     next_id: Cell<u64>,
     silent_timeouts: Cell<u32>,
+    /// Frames received; tells silence.
+    heard: Cell<u64>,
+    /// A request's deadline has passed unanswered, and whether anything comes is being watched.
+    watched: Cell<bool>,
     answered: Cell<bool>,
 }
 
 impl Link {
     pub(super) fn new(world: World, peer: SocketAddr, version: u16, credit_bytes: u32) -> Rc<Self> {
-        Rc::new(Self {
+        Rc::new_cyclic(|me| Self {
+            me: me.clone(),
             world,
             peer,
             version,
@@ -72,6 +81,8 @@ impl Link {
             failure: RefCell::default(),
             next_id: Cell::new(1),
             silent_timeouts: Cell::new(0),
+            heard: Cell::new(0),
+            watched: Cell::new(false),
             answered: Cell::new(false),
         })
     }
@@ -141,6 +152,7 @@ impl Link {
     async fn receive_frame(&self, incoming: &mut Incoming) -> Result<bool, ReceiveError> {
         let Some(header) = incoming.header(self.version).await? else { return Ok(false) };
         self.silent_timeouts.set(0);
+        self.heard.set(self.heard.get() + 1);
         match header.kind {
             Kind::Response => self.receive_answer(&header, incoming).await?,
             Kind::Credit => {
@@ -218,23 +230,40 @@ impl Link {
         outcome.unwrap_or_else(|_| Err(self.failure()))
     }
 
-    /// A caller stops waiting for a request that was queued.
-    fn abandon(&self, id: u64) {
+    /// A caller stops waiting for a request that was queued; false when none of it was sent.
+    fn abandon(&self, id: u64) -> bool {
         let mut waiting = self.waiting.borrow_mut();
-        let Some(caller) = waiting.get_mut(&id) else { return };
+        let Some(caller) = waiting.get_mut(&id) else { return true };
         *caller = None;
         if let Some(unsent) = self.outbox.withdraw(Kind::Request, id) {
             waiting.remove(&id);
             drop(waiting);
             self.places.release(1);
             self.credit.release(u64::from(unsent.header.payload_bytes));
-            return;
+            return false;
         }
         drop(waiting);
         let mut header =
             Header::new(Kind::Cancel, self.version, &[], &[]).expect("an empty frame is within every limit");
         header.request_id = id;
         self.outbox.push(Outgoing { header, body: Vec::new(), payload: None });
+        true
+    }
+
+    /// A request that was sent has passed its deadline unanswered: the peer owes at least that word.
+    fn watch(&self) {
+        let Some(link) = self.me.upgrade().filter(|_| !self.is_over() && !self.watched.replace(true)) else { return };
+        let heard = self.heard.get();
+        let silence = self.world.tasks.sleep(Duration::from_millis(SILENCE_AFTER_DEADLINE_MS));
+        let task = async move {
+            silence.await;
+            link.watched.set(false);
+            if link.heard.get() == heard && !link.is_over() {
+                tracing::warn!(peer = %link.peer, "connection given up: nothing comes back after a deadline");
+                link.fail(RpcError::Lost);
+            }
+        };
+        self.world.tasks.spawn("silence", Box::pin(task));
     }
 
     /// A call ran into its deadline: a connection that is silent through several of them is half open.
@@ -278,15 +307,19 @@ impl Drop for Ask<'_> {
         if self.over {
             return;
         }
-        match self.sent {
+        let sent = match self.sent {
             Some(id) => self.link.abandon(id),
             None => {
                 self.link.places.release(u64::from(self.place));
                 self.link.credit.release(self.credit);
+                false
             }
-        }
+        };
         if self.link.world.clock.now() >= self.deadline {
             self.link.count_timeout();
+            if sent {
+                self.link.watch();
+            }
         }
     }
 }

@@ -145,7 +145,31 @@ async fn a_connection_that_only_takes_is_given_up_after_three_timeouts(world: Wo
     assert!(accepted.is_ok(), "the next call connects again");
 }
 
+async fn one_deadline_without_a_word_gives_back_what_a_hanging_peer_holds(world: World) {
+    let listener = Rc::new(world.net.listen("127.0.0.1:0".parse().unwrap()).unwrap());
+    let (address, peers, bytes) = (listener.local_address(), peers(&world), 1 << 20);
+    let (hanging, accepted) = (listener.clone(), world.clone());
+    world.tasks.spawn(
+        "hanging",
+        Box::pin(async move {
+            let mut raw = Raw::over(&accepted, hanging.accept().await.unwrap());
+            raw.send(&hello_reply(1)).await;
+            while raw.frame().await.is_some() {}
+        }),
+    );
+    let started = world.clock.now();
+    let short = ms(300);
+    let holds_all_credit = peers.call(address, &short, append(bytes), Some(Rc::new(vec![7; bytes as usize])));
+    assert_eq!(holds_all_credit.await, Err(RpcError::Deadline));
+    let long = seconds(30);
+    let waits_for_credit = peers.call(address, &long, append(bytes), Some(Rc::new(vec![7; bytes as usize])));
+    let waited = waits_for_credit.await;
+    assert!(matches!(waited, Err(RpcError::Connect(_))), "nothing of it was sent: {waited:?}");
+    assert!(world.clock.now() - started < Duration::from_secs(10));
+}
+
 on_both_runtimes!(
+    one_deadline_without_a_word_gives_back_what_a_hanging_peer_holds,
     greetings_that_are_wrong_are_typed_errors,
     answers_that_are_wrong_are_typed_errors,
     credit_that_comes_back_with_the_end_leaves_nobody_waiting,
