@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 use shingle_proto::limits::COPIES;
+use shingle_seam::net::{NotLoopback, require_loopback};
 
 /// Everything that can be set.
 #[derive(Debug, Clone, Deserialize)]
@@ -26,6 +27,8 @@ const COPIES_MAX: u8 = 16;
 pub enum ConfigError {
     #[error("copies = {0}: at least 1 and at most {COPIES_MAX}")]
     Copies(u8),
+    #[error("listen: {0}")]
+    Listen(#[from] NotLoopback),
 }
 
 impl Default for ControlConfig {
@@ -40,9 +43,25 @@ impl Default for ControlConfig {
 
 impl ControlConfig {
     pub fn check(&self) -> Result<(), ConfigError> {
+        require_loopback(self.listen)?;
         match self.copies {
             1..=COPIES_MAX => Ok(()),
             copies => Err(ConfigError::Copies(copies)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_senseless_value_is_named() {
+        assert_eq!(ControlConfig::default().check(), Ok(()));
+        for copies in [0, 17] {
+            assert_eq!(ControlConfig { copies, ..ControlConfig::default() }.check(), Err(ConfigError::Copies(copies)));
+        }
+        let open = ControlConfig { listen: "0.0.0.0:0".parse().unwrap(), ..ControlConfig::default() };
+        assert!(matches!(open.check(), Err(ConfigError::Listen(_))));
     }
 }

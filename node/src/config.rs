@@ -7,6 +7,7 @@ use serde::Deserialize;
 use shingle_proto::limits::{
     KIB, MIB, OSD_SHARE_MAX, RECORD_ALIGN_BYTES, SEALED_BYTES_MAX, SHARD_BUDGET_BYTES_DEFAULT,
 };
+use shingle_seam::net::{NotLoopback, require_loopback};
 
 use crate::osd::policy::DiskPolicy;
 use crate::osd::schedule::Shares;
@@ -25,6 +26,8 @@ pub struct HostConfig {
     pub disks: Vec<PathBuf>,
     /// Shards: threads, each with its disks and its port.
     pub shards: u32,
+    /// Cores to pin the shards to, one each; empty: the kernel moves them as it likes.
+    pub cores: Vec<usize>,
     /// Memory for blocks on their way to and from the disks, per shard, in MiB.
     pub budget_mib: u64,
     /// Shares of a disk that clients, repair, scrub and compaction get when all of them want it, each 1 to 1000. Only
@@ -76,6 +79,10 @@ pub enum ConfigError {
     Share { class: &'static str, share: u32 },
     #[error("{key} = {value}: {least} to {most}")]
     OutOfRange { key: &'static str, value: u64, least: u64, most: u64 },
+    #[error("cores: {cores} given for {shards} shards; name as many, each once, or none")]
+    Cores { cores: usize, shards: u32 },
+    #[error("listen: {0}")]
+    Listen(#[from] NotLoopback),
     #[error("listen = {listen}: {shards} shards need as many ports behind it")]
     Ports { listen: SocketAddr, shards: u32 },
 }
@@ -90,6 +97,7 @@ impl Default for HostConfig {
             control: loopback(7001),
             disks: Vec::new(),
             shards: 1,
+            cores: Vec::new(),
             budget_mib: SHARD_BUDGET_BYTES_DEFAULT / MIB,
             share_client: disk.shares.client,
             share_repair: disk.shares.repair,
@@ -121,6 +129,12 @@ impl HostConfig {
         if self.shards == 0 || self.shards > SHARDS_MAX || self.shards as usize > disks {
             return Err(ConfigError::Shards { shards: self.shards, disks });
         }
+        let (cores, shards) = (self.cores.len(), self.shards);
+        let twice = self.cores.iter().enumerate().any(|(index, core)| self.cores.iter().take(index).any(|c| c == core));
+        if cores > 0 && (cores != shards as usize || twice) {
+            return Err(ConfigError::Cores { cores, shards });
+        }
+        require_loopback(self.listen)?;
         if self.budget_mib < BUDGET_MIB_MIN || self.budget_mib.checked_mul(MIB).is_none() {
             return Err(ConfigError::Budget(self.budget_mib));
         }
@@ -217,6 +231,13 @@ mod tests {
         ] {
             assert!(matches!(refused.check(), Err(ConfigError::OutOfRange { .. })), "{refused:?}");
         }
+        assert_eq!(HostConfig { shards: 2, cores: vec![3, 0], ..good() }.check(), Ok(()));
+        for cores in [vec![0], vec![0, 0], vec![0, 1, 2]] {
+            let refused = HostConfig { shards: 2, cores, ..good() }.check();
+            assert!(matches!(refused, Err(ConfigError::Cores { shards: 2, .. })), "{refused:?}");
+        }
+        let open = HostConfig { listen: "0.0.0.0:0".parse().unwrap(), ..good() };
+        assert!(matches!(open.check(), Err(ConfigError::Listen(_))));
         let last = HostConfig { listen: "127.0.0.1:65535".parse().unwrap(), shards: 2, ..good() };
         assert!(matches!(last.check(), Err(ConfigError::Ports { .. })));
     }

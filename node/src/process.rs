@@ -157,11 +157,14 @@ fn watch(
 struct Part {
     config: ShardConfig,
     disks: Vec<PathBuf>,
+    /// The core to stay on, if there is one.
+    core: Option<usize>,
 }
 
 impl Part {
     /// Disks are dealt in turn.
     fn of(config: &HostConfig, shard: u32, boot: BootId, board: Board) -> Self {
+        let core = config.cores.get(shard as usize).copied();
         let disks = config.disks.iter().skip(shard as usize).step_by(config.shards as usize).cloned().collect();
         let config = ShardConfig {
             host: HostId(config.host),
@@ -173,7 +176,7 @@ impl Part {
             shard: shard as usize,
             disk: config.disk_policy(),
         };
-        Self { config, disks }
+        Self { config, disks, core }
     }
 }
 
@@ -183,7 +186,7 @@ fn start_thread(
     stop: Stop,
     sender: mpsc::Sender<Message>,
 ) -> std::io::Result<JoinHandle<std::io::Result<()>>> {
-    run_shard(&format!("shard-{shard}"), None, move |world| {
+    run_shard(&format!("shard-{shard}"), part.core, move |world| {
         Box::pin(async move {
             let farewell = Farewell { shard, sender };
             let (stopping, stopped_now) = oneshot::channel();

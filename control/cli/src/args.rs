@@ -65,6 +65,7 @@ const HOST_EXAMPLES: &str = "\
 Examples:
   shingle host --config host-1.toml
   shingle host --host 1 --listen 127.0.0.1:7101 --control 127.0.0.1:7001 --disks disk-1.img disk-2.img
+  shingle host --config host-1.toml --shards 2 --cores 2 3     each shard stays on a core of its own
 
 Prints one line `READY {...}` when it serves. SIGTERM stops it.";
 

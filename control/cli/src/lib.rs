@@ -63,8 +63,10 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
     }
 }
 
-/// A command for people: its log shows warnings only, unless asked for more.
+/// A command for people: its log shows warnings only, unless asked for more. It takes nothing from a configuration, and
+/// still refuses one that is not there or not valid: it was named for a reason.
 fn client(log: &args::LogFlags, work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    ConfigFile::load(log.config.as_deref())?;
     log::start(log, "warn")?;
     in_runtime(work)
 }

@@ -42,10 +42,33 @@ pub fn json(value: &impl Serialize) -> Result<(), Failure> {
     line(text)
 }
 
+/// A text from elsewhere on a line of ours: what would move the cursor or end the line is written out, `\n` or `\u{1b}`.
+pub fn visible(text: &str) -> std::borrow::Cow<'_, str> {
+    if !text.chars().any(char::is_control) {
+        return text.into();
+    }
+    let escape = |character: char| match character.is_control() {
+        true => character.escape_default().to_string(),
+        false => character.to_string(),
+    };
+    text.chars().map(escape).collect::<String>().into()
+}
+
 /// The failure behind an error of standard output.
 pub fn closed_or_io(source: io::Error) -> Failure {
     match source.kind() {
         io::ErrorKind::BrokenPipe => Failure::OutputClosed,
         _ => Failure::Io { what: "standard output".into(), source },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_are_written_out_and_nothing_else() {
+        assert_eq!(visible("grün/a b\\c"), "grün/a b\\c");
+        assert_eq!(visible("a\nb\t\u{1b}[31mred\u{85}"), "a\\nb\\t\\u{1b}[31mred\\u{85}");
     }
 }

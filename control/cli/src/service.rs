@@ -1,8 +1,14 @@
 //! `shingle control`, `gateway` and `host`: configuration, log and signals around the processes themselves.
 
 use shingle_control::config::ControlConfig;
+use shingle_control::process::ControlError;
+use shingle_control::service::StartError;
 use shingle_gateway::config::GatewayConfig;
+use shingle_gateway::process::GatewayProcessError;
+use shingle_gateway::s3::ServeError;
 use shingle_node::config::HostConfig;
+use shingle_node::osd::shard::ShardError;
+use shingle_node::process::HostError;
 use shingle_seam::stop::Stop;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -16,20 +22,35 @@ const LOG_FILTER: &str = "info,s3s=off,fjall=warn,lsm_tree=warn";
 /// Runs the control plane until it is told to stop.
 pub fn control(config: ControlConfig, flags: &LogFlags) -> Result<(), Failure> {
     let stop = prepare(flags)?;
-    shingle_control::process::run(config, stop).map_err(|error| ended("the control plane", &error))
+    shingle_control::process::run(config, stop).map_err(|error| match &error {
+        ControlError::Config(_) => unfit("the control plane", &error),
+        ControlError::Start(StartError::Listen { source, .. }) if is_taken(source) => {
+            in_use("the control plane", &error)
+        }
+        _ => ended("the control plane", &error),
+    })
 }
 
 /// Runs a gateway until it is told to stop.
 pub fn gateway(config: GatewayConfig, flags: &LogFlags) -> Result<(), Failure> {
     let stop = prepare(flags)?;
-    shingle_gateway::process::run(config, stop).map_err(|error| ended("the gateway", &error))
+    shingle_gateway::process::run(config, stop).map_err(|error| match &error {
+        GatewayProcessError::NoCredential(_) | GatewayProcessError::Keys(_) => unfit("the gateway", &error),
+        GatewayProcessError::Serve(ServeError::NotLoopback(_)) => unfit("the gateway", &error),
+        GatewayProcessError::Serve(ServeError::InUse(_)) => in_use("the gateway", &error),
+        _ => ended("the gateway", &error),
+    })
 }
 
 /// Runs a host until it is told to stop.
 pub fn host(config: HostConfig, flags: &LogFlags) -> Result<(), Failure> {
     let stop = prepare(flags)?;
     let name = format!("host {}", config.host);
-    shingle_node::process::run(config, stop).map_err(|error| ended(&name, &error))
+    shingle_node::process::run(config, stop).map_err(|error| match &error {
+        HostError::Config(_) => unfit(&name, &error),
+        HostError::Shard(ShardError::Listen { cause, .. }) if is_taken(cause) => in_use(&name, &error),
+        _ => ended(&name, &error),
+    })
 }
 
 fn prepare(flags: &LogFlags) -> Result<Stop, Failure> {
@@ -66,7 +87,24 @@ fn stop_on_signals(stop: Stop) -> Result<(), Failure> {
     wait_armed.recv().map_err(|_| Failure::failed("signals cannot be caught", ""))
 }
 
+fn is_taken(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::AddrInUse
+}
+
+fn unfit(what: &str, error: &dyn std::error::Error) -> Failure {
+    Failure::unfit(told(what, error), "`shingle config` shows every key with an example")
+}
+
+fn in_use(what: &str, error: &dyn std::error::Error) -> Failure {
+    Failure::InUse { what: told(what, error), advice: "choose another port, or stop the process that has it".into() }
+}
+
 fn ended(what: &str, error: &dyn std::error::Error) -> Failure {
+    Failure::failed(told(what, error), "")
+}
+
+/// An error with its causes.
+fn told(what: &str, error: &dyn std::error::Error) -> String {
     let mut text = format!("{what}: {error}");
     let mut cause = error.source();
     while let Some(deeper) = cause {
@@ -76,5 +114,5 @@ fn ended(what: &str, error: &dyn std::error::Error) -> Failure {
         }
         cause = deeper.source();
     }
-    Failure::failed(text, "")
+    text
 }

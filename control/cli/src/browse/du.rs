@@ -86,5 +86,6 @@ fn show(place: &str, sum: Sum, args: &DuArgs) -> Result<(), Failure> {
         return output::json(&serde_json::json!({"place": place, "objects": sum.objects, "bytes": sum.bytes}));
     }
     let size = if args.bytes { sum.bytes.to_string() } else { units::bytes(sum.bytes) };
-    output::line(format!("{size:>10}  {:>14}  {place}", units::counted(sum.objects, "object")))
+    let objects = units::counted(sum.objects, "object");
+    output::line(format!("{size:>10}  {objects:>14}  {}", output::visible(place)))
 }

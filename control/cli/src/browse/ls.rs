@@ -110,7 +110,7 @@ async fn level(client: &Client, place: &Remote, args: &LsArgs) -> Result<u64, Fa
             if args.json {
                 output::json(&Entry::Folder { key: &folder.prefix })?;
             } else {
-                let name = console::style(name(&folder.prefix)).blue().bold();
+                let name = console::style(output::visible(&name(&folder.prefix)).into_owned()).blue().bold();
                 output::line(format!("{:19}  {:>10}  {name}", "", "-"))?;
             }
         }
@@ -136,5 +136,5 @@ fn object(entry: &ObjectEntry, name: &str, args: &LsArgs) -> Result<(), Failure>
         });
     }
     let size = if args.bytes { entry.size.to_string() } else { units::bytes(entry.size) };
-    output::line(format!("{}  {size:>10}  {name}", short_time(&entry.last_modified)))
+    output::line(format!("{}  {size:>10}  {}", short_time(&entry.last_modified), output::visible(name)))
 }

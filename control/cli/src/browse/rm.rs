@@ -120,7 +120,9 @@ async fn below(client: &Client, place: &Remote, args: &RmArgs, tally: &mut Tally
     listed.map_err(|error| error.into_failure(&folder.to_string()))?;
     if args.dry_run {
         tally.deleted += keys.len() as u64;
-        return keys.iter().try_for_each(|key| output::line(format!("would delete {}", place.with_key(key.clone()))));
+        return keys.iter().try_for_each(|key| {
+            output::line(format!("would delete {}", output::visible(&place.with_key(key.clone()).to_string())))
+        });
     }
     // XML 1.0 cannot carry control characters, so such keys go one by one.
     let (odd, plain): (Vec<_>, Vec<_>) = keys.into_iter().partition(|key| key.chars().any(char::is_control));
@@ -128,7 +130,8 @@ async fn below(client: &Client, place: &Remote, args: &RmArgs, tally: &mut Tally
         let failures = client.delete_many(&place.bucket, batch).await;
         let failures = failures.map_err(|error| error.into_failure(&folder.to_string()))?;
         for (key, reason) in &failures {
-            eprintln!("{}: {reason}", place.with_key(key.clone()));
+            let object = place.with_key(key.clone()).to_string();
+            output::remark(format_args!("{}: {reason}", output::visible(&object)));
         }
         tally.failed += failures.len() as u64;
         tally.deleted += (batch.len() - failures.len()) as u64;

@@ -85,9 +85,10 @@ pub async fn run(args: StatArgs) -> Result<(), Failure> {
 }
 
 fn show(about: &About) -> Result<(), Failure> {
-    output::line(console::style(&about.object).bold())?;
-    let row =
-        |name: &str, value: &str| output::line(format!("  {} {value}", console::style(format!("{name:<24}")).dim()));
+    output::line(console::style(output::visible(&about.object)).bold())?;
+    let row = |name: &str, value: &str| {
+        output::line(format!("  {} {}", console::style(format!("{name:<24}")).dim(), output::visible(value)))
+    };
     row("size", &format!("{} ({} bytes)", units::bytes(about.size), about.size))?;
     row("etag", &about.etag)?;
     if let Some(blocks) = about.blocks {

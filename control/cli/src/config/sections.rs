@@ -126,6 +126,10 @@ pub struct HostSection {
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shards: Option<u32>,
+    /// Cores to pin the shards to, one each; without it the kernel moves them as it likes
+    #[arg(long, value_name = "CORE", num_args = 1..)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cores: Option<Vec<usize>>,
     /// Memory for blocks on their way to and from the disks, per shard, in MiB [default: 128]
     #[arg(long, value_name = "MIB")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -175,6 +179,7 @@ impl Section for HostSection {
             control: Some(loopback(7001)),
             disks: Some(vec!["/var/lib/shingle/hosts/host-1/disk-1.img".into()]),
             shards: Some(1),
+            cores: Some(vec![0]),
             budget_mib: Some(128),
             share_client: Some(60),
             share_repair: Some(15),

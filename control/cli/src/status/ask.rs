@@ -24,9 +24,10 @@ pub async fn cell_status(peers: &Peers, control: SocketAddr) -> Result<CellStatu
             Response::CellStatus(status) => Ok(*status),
             _ => Err(Failure::failed(format!("the control plane at {control} gave another answer than a status"), "")),
         },
-        Err(RpcError::Refused(refusal)) => {
-            Err(Failure::failed(format!("the control plane refused: {}", refusal.message), "see its log in DIR/log"))
-        }
+        Err(RpcError::Refused(refusal)) => Err(Failure::failed(
+            format!("the control plane refused: {}", refusal.message),
+            "its log says more: log/control.log in the cell's directory",
+        )),
         Err(error) => Err(Failure::Unreachable {
             what: format!("the control plane at {control} does not answer: {error}"),
             advice: "start the cell with `shingle up`, or name it with --dir or --control".into(),

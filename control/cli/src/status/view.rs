@@ -72,12 +72,17 @@ pub fn summary(status: &CellStatus) -> Vec<String> {
         format!(
             "{}p50 {}, p99 {}; {} commits in {} syncs",
             dim("commits"),
-            units::micros(status.commit_p50_us),
-            units::micros(status.commit_p99_us),
+            latency(status.commits, status.commit_p50_us),
+            latency(status.commits, status.commit_p99_us),
             status.commits,
             status.syncs
         ),
     ]
+}
+
+/// A percentile of `count` measurements: none of nothing, and none of a window in which nothing happened.
+fn latency(count: u64, us: u32) -> String {
+    if count == 0 || us == 0 { "-".into() } else { units::micros(us) }
 }
 
 /// One row per disk.
@@ -91,7 +96,7 @@ pub fn disks(status: &CellStatus) -> String {
             let first = if index == 0 { format!("host-{}", host.host) } else { String::new() };
             let path = std::path::Path::new(&osd.path);
             let name = path.file_name().map_or(osd.path.clone().into(), |name| name.to_string_lossy());
-            let latency = |p50: u32, p99: u32| format!("{} / {}", units::micros(p50), units::micros(p99));
+            let pair = |count: u64, p50: u32, p99: u32| format!("{} / {}", latency(count, p50), latency(count, p99));
             table.add_row(vec![
                 Cell::new(first),
                 Cell::new(name),
@@ -99,8 +104,8 @@ pub fn disks(status: &CellStatus) -> String {
                 right(units::bytes(osd.stored_bytes)),
                 right(units::bytes(osd.capacity_bytes)),
                 right(format!("{} of {}", osd.extents_free, osd.extents_total)),
-                right(latency(osd.append_p50_us, osd.append_p99_us)),
-                right(latency(osd.read_p50_us, osd.read_p99_us)),
+                right(pair(osd.appends, osd.append_p50_us, osd.append_p99_us)),
+                right(pair(osd.reads, osd.read_p50_us, osd.read_p99_us)),
             ]);
         }
     }
@@ -157,6 +162,18 @@ mod tests {
         assert!(summary(&status)[1].contains("dedup -"), "{:?}", summary(&status));
         (status.logical_bytes, status.block_plain_bytes, status.block_sealed_bytes) = (300, 200, 100);
         assert!(summary(&status)[1].contains("dedup 1.50 x") && summary(&status)[1].contains("compression 2.00 x"));
+    }
+
+    #[test]
+    fn what_was_never_measured_is_not_zero() {
+        console::set_colors_enabled(false);
+        let osd =
+            OsdReport { path: "/d".into(), appends: 1, append_p50_us: 70, append_p99_us: 90, ..OsdReport::default() };
+        let host = HostReport { host: 1, alive: true, osds: vec![osd], ..HostReport::default() };
+        let status = CellStatus { hosts: vec![host], ..CellStatus::default() };
+        let text = disks(&status);
+        assert!(text.contains("70 µs / 90 µs") && text.contains("- / -") && !text.contains(" 0 µs"), "{text}");
+        assert!(summary(&status)[3].contains("p50 -, p99 -"), "{:?}", summary(&status));
     }
 
     #[test]

@@ -128,7 +128,7 @@ impl Progress {
         self.skipped.set(self.skipped.get() + 1);
         match self.voice {
             Voice::Json => output::json(&serde_json::json!({"status": "skipped", "source": what, "reason": why})),
-            Voice::Verbose => self.above(&format!("skipped {what}: {why}")),
+            Voice::Verbose => self.above(&format!("skipped {}: {why}", output::visible(what))),
             Voice::People | Voice::Quiet => Ok(()),
         }
     }
@@ -159,7 +159,9 @@ impl Progress {
         }
         match (self.voice, &file.error) {
             (Voice::Json, _) => output::json(&file),
-            (Voice::Verbose, None) => self.above(&format!("{} -> {}", file.source, file.target)),
+            (Voice::Verbose, None) => {
+                self.above(&format!("{} -> {}", output::visible(&file.source), output::visible(&file.target)))
+            }
             (Voice::People | Voice::Verbose, Some(error)) => {
                 self.above(&format!("{} {}: {error}", console::style("failed").red(), file.source))
             }

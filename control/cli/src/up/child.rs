@@ -95,13 +95,24 @@ pub struct Running {
     pub pid: u32,
     /// Where this start's lines begin in the log.
     log_start: u64,
+    /// What could not be written for it, as on a full disk: no reason not to run.
+    pub unwritten: Vec<Failure>,
 }
 
 /// Starts a child. Its standard output comes back to be read for the READY line.
 pub fn start(kind: &Kind, directory: &Directory, extra: &[String]) -> Result<(Running, ChildStdout), Failure> {
     let name = kind.name();
-    let log = open_log(&directory.log(&name))?;
-    let log_start = log.metadata().map(|metadata| metadata.len()).unwrap_or(0);
+    let mut unwritten = Vec::new();
+    let (log, log_start) = match open_log(&directory.log(&name)) {
+        Ok(log) => {
+            let log_start = log.metadata().map(|metadata| metadata.len()).unwrap_or(0);
+            (Stdio::from(log), log_start)
+        }
+        Err(failure) => {
+            unwritten.push(failure);
+            (Stdio::null(), 0)
+        }
+    };
     // Not current_exe(): that names a file, which a build may have replaced since; this names the running program.
     let mut command = Command::new("/proc/self/exe");
     command
@@ -121,8 +132,15 @@ pub fn start(kind: &Kind, directory: &Directory, extra: &[String]) -> Result<(Ru
     let pid = process.id().unwrap_or_default();
     let stdout = process.stdout.take();
     let stdout = stdout.ok_or_else(|| Failure::failed(format!("{name} has no standard output"), ""))?;
-    write_private(&directory.pid_file(&name), format!("{pid}\n").as_bytes())?;
-    Ok((Running { process, pid, log_start }, stdout))
+    let pid_file = directory.pid_file(&name);
+    if let Err(failure) = write_private(&pid_file, format!("{pid}\n").as_bytes()) {
+        // The number of the life before would name a process that is not ours.
+        if let Err(error) = std::fs::remove_file(&pid_file) {
+            tracing::debug!(%error, "no pid file to remove");
+        }
+        unwritten.push(failure);
+    }
+    Ok((Running { process, pid, log_start, unwritten }, stdout))
 }
 
 /// Ends when the child has printed its READY line, or, with `false`, its last line without one.
@@ -204,6 +222,22 @@ mod tests {
         let file = ConfigFile::load(Some(&directory.child_config("host-4"))).unwrap();
         let config: shingle_node::config::HostConfig = file.overlay(&HostSection::default()).unwrap();
         assert_eq!((config.host, config.listen.port(), config.disks.len()), (4, 6, 2));
+    }
+
+    #[tokio::test]
+    async fn a_child_starts_without_its_pid_file_and_its_log() {
+        let parent = tempfile::tempdir().unwrap();
+        let directory = Directory::new(&parent.path().join("cell")).unwrap();
+        let _lock = directory.open().unwrap();
+        // Directories stand where the files would be: neither can be written, as on a full disk.
+        std::fs::create_dir_all(directory.log("control")).unwrap();
+        let mut name = directory.pid_file("control").into_os_string();
+        name.push(".new");
+        std::fs::create_dir_all(name).unwrap();
+        let (mut running, _stdout) = start(&Kind::Control, &directory, &[]).unwrap();
+        let told: Vec<String> = running.unwritten.iter().map(ToString::to_string).collect();
+        assert!(told.len() == 2 && told[1].contains("control.pid"), "{told:?}");
+        running.wait().await.unwrap();
     }
 
     #[test]

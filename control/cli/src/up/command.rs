@@ -18,6 +18,7 @@ use crate::up::child::Kind;
 use crate::up::directory::Directory;
 use crate::up::env_file::write_private;
 use crate::up::events::Events;
+use crate::up::space::Space;
 use crate::up::supervisor::Supervisor;
 use crate::up::{create, health, leftovers, ports, screen};
 use crate::{log, output};
@@ -109,7 +110,12 @@ async fn serve(
     let control = SocketAddr::from(([127, 0, 0, 1], cell.ports.control));
     let client = Client::new(Endpoint::from_dir(directory.root())?, Retry::NEVER);
     let degraded = wish.degraded.unwrap_or(false);
-    health::wait_until_healthy(supervisor, &peers, control, &client, degraded, events).await?;
+    let space = Space::new(directory);
+    let healthy = health::wait_until_healthy(supervisor, &peers, control, &client, degraded, directory, events);
+    tokio::select! {
+        healthy = healthy => healthy?,
+        () = space.watch(events) => {}
+    }
     if let Some(path) = &wish.ready_file {
         let ready = serde_json::json!({
             "dir": directory.root(),
@@ -122,10 +128,15 @@ async fn serve(
     welcome(directory, cell)?;
     if output::on_terminal() && !wish.no_tui.unwrap_or(false) {
         let headline = format!("S3 http://127.0.0.1:{}", cell.ports.s3);
-        return screen::show(supervisor, &peers, control, &headline, events).await;
+        let screen = screen::show(supervisor, &peers, control, &headline, &space, events);
+        return tokio::select! {
+            result = screen => result,
+            () = space.watch(events) => Ok(()),
+        };
     }
     events.say("the cell serves; SIGTERM or Ctrl-C stops it");
-    std::future::pending().await
+    space.watch(events).await;
+    Ok(())
 }
 
 /// What a newcomer needs next.

@@ -56,8 +56,12 @@ impl Directory {
         self.root.join(format!("hosts/host-{host}/disk-{disk}.img"))
     }
 
+    pub fn logs(&self) -> PathBuf {
+        self.root.join("log")
+    }
+
     pub fn log(&self, child: &str) -> PathBuf {
-        self.root.join(format!("log/{child}.log"))
+        self.logs().join(format!("{child}.log"))
     }
 
     pub fn pid_file(&self, child: &str) -> PathBuf {

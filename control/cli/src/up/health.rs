@@ -8,6 +8,7 @@ use shingle_seam::rpc::Peers;
 use crate::failure::Failure;
 use crate::s3::client::Client;
 use crate::status::ask::cell_status;
+use crate::up::directory::Directory;
 use crate::up::events::Events;
 use crate::up::supervisor::Supervisor;
 
@@ -24,6 +25,7 @@ pub async fn wait_until_healthy(
     control: SocketAddr,
     client: &Client,
     degraded: bool,
+    directory: &Directory,
     events: &Events,
 ) -> Result<(), Failure> {
     let start = Instant::now();
@@ -34,7 +36,7 @@ pub async fn wait_until_healthy(
             let advice = if child.is_host() { "mend it, or start without this host: --degraded" } else { "mend it" };
             return Err(Failure::failed(
                 format!("{} ends again and again: {}", child.name, child.last_words),
-                format!("{advice}; the whole story is in DIR/log/{}.log", child.name),
+                format!("{advice}; the whole story is in {}", directory.log(&child.name).display()),
             ));
         }
         let without: Vec<_> = hopeless.iter().map(|child| child.name.as_str()).collect();
@@ -45,7 +47,10 @@ pub async fn wait_until_healthy(
             return Ok(());
         };
         if start.elapsed() > START_LIMIT {
-            return Err(Failure::failed(format!("the cell does not serve: {missing}"), "see the logs in DIR/log"));
+            return Err(Failure::failed(
+                format!("the cell does not serve: {missing}"),
+                format!("see the logs in {}", directory.logs().display()),
+            ));
         }
         if said.elapsed() > SAY_EVERY {
             said = Instant::now();

@@ -12,5 +12,6 @@ pub mod health;
 pub mod leftovers;
 pub mod ports;
 pub mod screen;
+pub mod space;
 pub mod supervisor;
 pub mod wish;

@@ -14,6 +14,7 @@ use crate::status::redraw::Redraw;
 use crate::status::view::{self, Counters};
 use crate::units;
 use crate::up::events::Events;
+use crate::up::space::Space;
 use crate::up::supervisor::{ChildView, State, Supervisor};
 
 const EVERY: Duration = Duration::from_secs(1);
@@ -24,6 +25,7 @@ pub async fn show(
     peers: &Peers,
     control: SocketAddr,
     headline: &str,
+    space: &Space,
     events: &Rc<Events>,
 ) -> Result<(), Failure> {
     let started = Instant::now();
@@ -44,6 +46,7 @@ pub async fn show(
         lines.push(String::new());
         lines.extend(processes(&supervisor.views()).lines().map(str::to_string));
         lines.push(String::new());
+        lines.extend(space.warning().map(|warning| console::style(warning).red().bold().to_string()));
         lines.extend(events.recent());
         lines.push(console::style("Ctrl-C stops the cell").dim().to_string());
         redraw.draw(&lines)?;

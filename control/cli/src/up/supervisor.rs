@@ -193,6 +193,9 @@ impl Keeper {
     async fn live(&mut self) -> Result<(ExitStatus, Vec<String>), Failure> {
         let (mut running, stdout) = child::start(&self.kind, &self.directory, &self.extra)?;
         self.set(State::Starting, |view| view.pid = running.pid);
+        for failure in running.unwritten.drain(..) {
+            self.events.say(&format!("{} runs (pid {}) although: {failure}", self.kind.name(), running.pid));
+        }
         let mut stdout = BufReader::new(stdout);
         let status = loop {
             let serving = self.state() == State::Serving;
