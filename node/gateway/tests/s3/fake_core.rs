@@ -175,7 +175,6 @@ fn flip(
         blocks,
         headers: Box::new(headers),
         parts: part_bytes.len() as u32,
-        ..ObjectRow::default()
     };
     objects.insert(name.key, Object { row: row.clone(), bytes, part_bytes });
     Ok(row)
