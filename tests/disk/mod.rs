@@ -12,6 +12,7 @@ use shingle_node::osd::findings::Findings;
 use shingle_node::osd::mount::{Disk, MountError, MountReport, mount, read_label, write_label};
 use shingle_node::osd::refusal::Refusal;
 use shingle_node::osd::store::{AppendKey, NewExtent, Osd};
+use shingle_proto::frame::Class;
 use shingle_proto::ids::{BucketId, CellId, ExtentId, Generation, VolumeId};
 use shingle_proto::message::{Appended, ExtentReport};
 use shingle_seam::World;
@@ -77,13 +78,15 @@ pub async fn put(osd: &Rc<Osd>, extent: u128, block: Block, generation: Generati
         bucket: BUCKET,
         plain_bytes: block.bytes,
         generation,
+        class: Class::Client,
     };
     osd.append(key, buffer).await
 }
 
 /// Reads a block: whether its bytes are those that were put.
 pub async fn get(osd: &Rc<Osd>, extent: u128, block: Block, generation: Generation) -> Result<bool, Refusal> {
-    let key = ReadKey { extent: ExtentId(extent), hash: block.hash(), put_id: block.put_id(), generation };
+    let (extent, class) = (ExtentId(extent), Class::Client);
+    let key = ReadKey { extent, hash: block.hash(), put_id: block.put_id(), generation, class };
     let (record, buffer) = osd.read_block(key).await?;
     Ok(record.plain_bytes == block.bytes && buffer.as_ref() == block.payload())
 }
