@@ -3,19 +3,19 @@
 use std::collections::VecDeque;
 
 use shingle_proto::limits::FINDINGS_KEPT_MAX;
-use shingle_proto::message::Finding;
+use shingle_proto::message::{Finding, FindingRecord};
 
 /// The findings since the master started.
 #[derive(Default)]
 pub(super) struct Findings {
-    recent: VecDeque<Finding>,
+    recent: VecDeque<FindingRecord>,
     count: u64,
 }
 
 impl Findings {
     /// Takes one over. One that is known already, such as the same damaged record read again, changes nothing.
-    pub fn take(&mut self, finding: Finding) {
-        if self.recent.iter().any(|known| same(known, &finding)) {
+    pub fn take(&mut self, finding: Finding, found_ms: u64) {
+        if self.recent.iter().any(|known| same(&known.finding, &finding)) {
             return;
         }
         let Finding { kind, osd, extent, hash, put_id, detail } = &finding;
@@ -25,8 +25,9 @@ impl Findings {
         if self.recent.len() == FINDINGS_KEPT_MAX {
             self.recent.pop_front();
         }
-        self.recent.push_back(finding);
         self.count += 1;
+        let finding = Box::new(finding);
+        self.recent.push_back(FindingRecord { id: self.count, found_ms, finding, ..FindingRecord::default() });
     }
 
     /// All of them, those no longer kept included.
@@ -35,7 +36,7 @@ impl Findings {
     }
 
     /// Oldest first.
-    pub fn recent(&self) -> impl Iterator<Item = &Finding> {
+    pub fn recent(&self) -> impl Iterator<Item = &FindingRecord> {
         self.recent.iter()
     }
 }
@@ -60,12 +61,12 @@ mod tests {
     #[test]
     fn the_same_damage_is_one_finding_and_only_the_newest_are_kept() {
         let mut findings = Findings::default();
-        findings.take(finding(0));
-        findings.take(finding(0));
+        findings.take(finding(0), 1);
+        findings.take(finding(0), 1);
         assert_eq!(findings.count(), 1);
-        (1..=FINDINGS_KEPT_MAX as u64).for_each(|put_id| findings.take(finding(put_id)));
+        (1..=FINDINGS_KEPT_MAX as u64).for_each(|put_id| findings.take(finding(put_id), 1));
         assert_eq!(findings.count(), FINDINGS_KEPT_MAX as u64 + 1);
-        let kept: Vec<u64> = findings.recent().map(|finding| finding.put_id).collect();
+        let kept: Vec<u64> = findings.recent().map(|record| record.finding.put_id).collect();
         assert_eq!(kept, (1..=FINDINGS_KEPT_MAX as u64).collect::<Vec<_>>());
     }
 }

@@ -3,16 +3,25 @@
 //! Pure. An OSD is suspect when somebody says so, when its host is silent for `HOST_SUSPECT_MS`, when its host reports it
 //! unwell or no longer reports it. It is healthy again after a quarantine of good heartbeats, which doubles with each
 //! suspicion that follows closely on another, so that a disk that comes and goes does not open and close volumes for ever.
+//!
+//! Extents. Of every extent of every OSD the last thing heard is kept; what is checked against it (members that ended,
+//! extents that nobody needs) rests on its being complete. Heartbeats carry changes to a *listing*, which begins with
+//! nothing under a number drawn here: for a host not heard before, for a new boot of it, and when it brings an OSD that
+//! another host had. Only heartbeats with that number change it, so nothing that was said to an earlier control process, or
+//! by an earlier process of the host, is mixed in. An OSD is *listed* when its host says that nothing is left to tell;
+//! until then an extent that was not heard of is unknown rather than gone.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem::take;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use shingle_proto::ids::{BootId, ExtentId, HostId, OsdId};
+use shingle_proto::ids::{BootId, BucketId, ExtentId, HostId, OsdId, VolumeId};
 use shingle_proto::limits::{
-    HOST_SUSPECT_MS, HOSTS_MAX, OSDS_MAX, SUSPECT_MEMORY_MS, SUSPECT_QUARANTINE_MAX_MS, SUSPECT_QUARANTINE_MS,
+    HOST_SUSPECT_MS, HOSTS_MAX, OSD_EXTENTS_MAX, OSDS_MAX, SUSPECT_MEMORY_MS, SUSPECT_QUARANTINE_MAX_MS,
+    SUSPECT_QUARANTINE_MS,
 };
-use shingle_proto::message::{ExtentState, Heartbeat, OsdReport, OsdState};
+use shingle_proto::message::{ExtentReport, ExtentState, Heartbeat, OsdReport, OsdState};
 use shingle_seam::clock::Monotonic;
 
 /// What the master thinks of an OSD.
@@ -41,6 +50,8 @@ pub struct HostHealth {
     pub boot: BootId,
     pub sequence: u64,
     pub heard: Monotonic,
+    /// The number of the listing of its extents.
+    pub listing: u64,
 }
 
 /// An extent, as last reported.
@@ -49,6 +60,42 @@ pub struct ExtentHealth {
     pub state: ExtentState,
     /// Bytes of records it still takes.
     pub free_bytes: u64,
+    /// Records, and their bytes with padding.
+    pub records: u32,
+    pub record_bytes: u64,
+    /// What its header says that it was made for.
+    pub volume: VolumeId,
+    pub bucket: BucketId,
+    pub member: u8,
+}
+
+impl From<&ExtentReport> for ExtentHealth {
+    fn from(report: &ExtentReport) -> Self {
+        Self {
+            state: report.state,
+            free_bytes: report.free_bytes,
+            records: report.records,
+            record_bytes: report.record_bytes,
+            volume: VolumeId(report.volume),
+            bucket: BucketId(report.bucket),
+            member: report.member,
+        }
+    }
+}
+
+impl ExtentHealth {
+    pub fn to_message(self, extent: ExtentId) -> ExtentReport {
+        ExtentReport {
+            extent: extent.into(),
+            state: self.state,
+            volume: self.volume.0,
+            bucket: self.bucket.0,
+            member: self.member,
+            records: self.records,
+            record_bytes: self.record_bytes,
+            free_bytes: self.free_bytes,
+        }
+    }
 }
 
 /// An OSD, as last heard.
@@ -56,8 +103,13 @@ pub struct ExtentHealth {
 pub struct OsdHealth {
     pub host: HostId,
     pub address: SocketAddr,
+    /// Without its extents.
     pub report: OsdReport,
     pub extents: BTreeMap<ExtentId, ExtentHealth>,
+    /// Its host has begun to tell its extents, open ones first: before that nothing is known of what is on it.
+    pub begun: bool,
+    /// Nothing is left out of `extents`.
+    pub listed: bool,
     /// When its host last reported it.
     pub heard: Monotonic,
     suspicion: Option<Suspicion>,
@@ -97,6 +149,8 @@ impl OsdHealth {
 #[derive(Debug, Clone)]
 pub struct Health {
     start: Monotonic,
+    /// The number of the last listing that was begun.
+    listings: u64,
     hosts: BTreeMap<HostId, HostHealth>,
     osds: BTreeMap<OsdId, OsdHealth>,
 }
@@ -104,7 +158,12 @@ pub struct Health {
 impl Health {
     /// Nobody was heard yet.
     pub fn new(start: Monotonic) -> Self {
-        Self { start, hosts: BTreeMap::new(), osds: BTreeMap::new() }
+        Self { start, listings: 0, hosts: BTreeMap::new(), osds: BTreeMap::new() }
+    }
+
+    /// Numbers listings from here on, so that no number is one of an earlier control process.
+    pub fn number_listings_from(&mut self, number: u64) {
+        self.listings = number;
     }
 
     pub fn hosts(&self) -> &BTreeMap<HostId, HostHealth> {
@@ -135,8 +194,8 @@ impl Health {
         self.hosts.values_mut().for_each(|host| host.heard = host.heard + gap);
     }
 
-    /// Takes in a heartbeat.
-    pub fn heard(&mut self, now: Monotonic, heartbeat: &Heartbeat) -> Result<(), HeartbeatRefused> {
+    /// Takes in a heartbeat. Gives the number of the listing that the host has to go on with.
+    pub fn heard(&mut self, now: Monotonic, heartbeat: Heartbeat) -> Result<u64, HeartbeatRefused> {
         let host = HostId(heartbeat.host);
         let boot = BootId(heartbeat.boot);
         let before = self.hosts.get(&host);
@@ -144,19 +203,52 @@ impl Health {
             return Err(HeartbeatRefused::Late);
         }
         let was_silent = before.is_some_and(|before| silent(before, now));
-        self.check_room(host, heartbeat)?;
-        self.hosts.insert(host, HostHealth { boot, sequence: heartbeat.sequence, heard: now });
-        for report in &heartbeat.osds {
-            self.take_report(now, host, report);
+        let known = before.filter(|before| before.boot == boot).map(|before| before.listing);
+        self.check_room(host, &heartbeat)?;
+        let moved = heartbeat.osds.iter().any(|report| self.is_another_hosts(report, host));
+        let listing = known.filter(|_| !moved).unwrap_or_else(|| self.next_listing());
+        if known != Some(listing) {
+            self.forget_extents(host);
         }
+        self.hosts.insert(host, HostHealth { boot, sequence: heartbeat.sequence, heard: now, listing });
         let named: BTreeSet<OsdId> = heartbeat.osds.iter().map(|report| OsdId(report.osd)).collect();
+        for report in heartbeat.osds {
+            self.take_report(now, host, report, heartbeat.listing == listing);
+        }
         for (id, osd) in self.osds.iter_mut().filter(|(_, osd)| osd.host == host) {
             // Silence ended just now, or the disk is gone: either way it has to prove itself.
             if was_silent || !named.contains(id) {
                 osd.strike(now);
             }
         }
-        Ok(())
+        Ok(listing)
+    }
+
+    /// The listing that a host has to go on with.
+    pub fn listing_of(&self, host: HostId) -> u64 {
+        self.hosts.get(&host).map_or(0, |host| host.listing)
+    }
+
+    /// Whether the OSD may be given new extents: healthy, and its open ones are known.
+    pub fn takes_extents(&self, osd: OsdId, now: Monotonic) -> bool {
+        self.osds.get(&osd).is_some_and(|osd| osd.begun) && self.liveness(osd, now) == Liveness::Healthy
+    }
+
+    fn next_listing(&mut self) -> u64 {
+        // Never 0, which hosts have that were not given one.
+        self.listings = self.listings.wrapping_add(1).max(1);
+        self.listings
+    }
+
+    fn is_another_hosts(&self, report: &OsdReport, host: HostId) -> bool {
+        self.osds.get(&OsdId(report.osd)).is_some_and(|osd| osd.host != host)
+    }
+
+    fn forget_extents(&mut self, host: HostId) {
+        for osd in self.osds.values_mut().filter(|osd| osd.host == host) {
+            osd.extents.clear();
+            (osd.begun, osd.listed) = (false, false);
+        }
     }
 
     /// Somebody says that this OSD does not do its work. False if it is unknown.
@@ -183,26 +275,34 @@ impl Health {
         Ok(())
     }
 
-    fn take_report(&mut self, now: Monotonic, host: HostId, report: &OsdReport) {
+    /// `continues`: its extents continue the host's listing.
+    fn take_report(&mut self, now: Monotonic, host: HostId, mut report: OsdReport, continues: bool) {
         let osd = OsdId(report.osd);
         let before = self.osds.remove(&osd);
         let Ok(address) = report.address.parse() else {
             tracing::warn!(%host, %osd, address = report.address, "an OSD's address is no socket address");
             return;
         };
-        let extents = report.extents.iter().map(|extent| {
-            let health = ExtentHealth { state: extent.state, free_bytes: extent.free_bytes };
-            (ExtentId::from(&extent.extent), health)
-        });
-        let mut health = OsdHealth {
-            host,
-            address,
-            report: report.clone(),
-            extents: extents.collect(),
-            heard: now,
-            suspicion: before.and_then(|before| before.suspicion),
-        };
-        if report.state != OsdState::Healthy {
+        let told = take(&mut report.extents);
+        let gone = take(&mut report.gone);
+        let suspicion = before.as_ref().and_then(|before| before.suspicion);
+        let before = before.filter(|before| before.host == host);
+        let begun = continues || before.as_ref().is_some_and(|before| before.begun);
+        let mut extents = before.map(|before| before.extents).unwrap_or_default();
+        let mut listed = false;
+        if continues {
+            for extent in &gone {
+                extents.remove(&ExtentId::from(extent));
+            }
+            extents.extend(told.iter().map(|extent| (ExtentId::from(&extent.extent), ExtentHealth::from(extent))));
+            listed = report.listed && extents.len() <= OSD_EXTENTS_MAX;
+            while extents.len() > OSD_EXTENTS_MAX {
+                extents.pop_last();
+            }
+        }
+        let unwell = report.state != OsdState::Healthy;
+        let mut health = OsdHealth { host, address, report, extents, begun, listed, heard: now, suspicion };
+        if unwell {
             health.strike(now);
         }
         self.osds.insert(osd, health);

@@ -59,12 +59,14 @@ impl Master {
         let fresh = CellId(world.entropy.u128());
         let cell = tables.run(async |work: &Work| cell_id(work, fresh).await).await?;
         let now = world.clock.now();
+        let mut view = View::new(copies, now);
+        view.health.number_listings_from(world.entropy.u64());
         let master = Self {
             world,
             tables,
             peers,
             cell,
-            view: RefCell::new(View::new(copies, now)),
+            view: RefCell::new(view),
             closed: RefCell::default(),
             findings: RefCell::default(),
             changed: Notify::new(),
@@ -119,15 +121,20 @@ impl Master {
         self.world.clock.now()
     }
 
-    /// Takes in a heartbeat and the findings that came with it.
-    pub fn heard(&self, mut heartbeat: Heartbeat) -> Result<(), HeartbeatRefused> {
+    /// Takes in a heartbeat and the findings that came with it. Gives the number of the host's listing.
+    pub fn heard(&self, mut heartbeat: Heartbeat) -> Result<u64, HeartbeatRefused> {
         // A finding counts even when the heartbeat it rides on is late: its host will not send it again.
         for finding in std::mem::take(&mut heartbeat.findings) {
-            self.findings.borrow_mut().take(finding);
+            self.findings.borrow_mut().take(finding, self.world.clock.unix_ms());
         }
-        self.view.borrow_mut().health.heard(self.now(), &heartbeat)?;
+        let listing = self.view.borrow_mut().health.heard(self.now(), heartbeat)?;
         self.changed.notify_one();
-        Ok(())
+        Ok(listing)
+    }
+
+    /// The number of the listing that a host has to go on with.
+    pub fn listing_of(&self, host: HostId) -> u64 {
+        self.view.borrow().health.listing_of(host)
     }
 
     /// A gateway says that an OSD does not do its work.
@@ -166,8 +173,9 @@ impl Master {
         let extents: usize = view.health.osds().values().map(|osd| osd.extents.len()).sum();
         let report_of = |osd: &health::OsdHealth, id: OsdId| {
             let mut report = osd.report.clone();
-            if extents > STATUS_EXTENTS_MAX {
-                report.extents.clear();
+            report.listed = osd.listed && extents <= STATUS_EXTENTS_MAX;
+            if extents <= STATUS_EXTENTS_MAX {
+                report.extents = osd.extents.iter().map(|(id, extent)| extent.to_message(*id)).collect();
             }
             if view.health.liveness(id, now) != health::Liveness::Healthy && report.state == message::OsdState::Healthy
             {
@@ -213,6 +221,6 @@ impl Locate for Master {
     }
 
     fn report(&self, finding: Finding) {
-        self.findings.borrow_mut().take(finding);
+        self.findings.borrow_mut().take(finding, self.world.clock.unix_ms());
     }
 }

@@ -136,8 +136,8 @@ impl View {
                 MemberCondition::Good { free_bytes: extent.free_bytes }
             }
             (Some(_), _) => MemberCondition::Bad(CloseReason::MemberEnded(member.osd)),
-            // A heartbeat may have been on its way when the extent was made.
-            (None, _) if osd.heard > volume.opened + Duration::from_millis(HOST_SUSPECT_MS) => {
+            // Gone, if every extent of the OSD is known. A heartbeat may have been on its way when this one was made.
+            (None, _) if osd.listed && osd.heard > volume.opened + Duration::from_millis(HOST_SUSPECT_MS) => {
                 MemberCondition::Bad(CloseReason::MemberEnded(member.osd))
             }
             (None, Some(free_bytes)) => MemberCondition::Good { free_bytes },

@@ -76,7 +76,7 @@ impl Plan {
         Self {
             copies: view.copies,
             candidates: candidates(view, now),
-            hosts: view.healthy_hosts(now),
+            hosts: ready_hosts(view, now),
             volumes: usable.chain(opening).collect(),
             orders: Vec::new(),
         }
@@ -139,6 +139,12 @@ impl Plan {
     }
 }
 
+/// Hosts with an OSD that may be given extents.
+fn ready_hosts(view: &View, now: Monotonic) -> BTreeSet<HostId> {
+    let osds = view.health.osds().iter();
+    osds.filter(|(id, _)| view.health.takes_extents(**id, now)).map(|(_, osd)| osd.host).collect()
+}
+
 /// OSDs that may get one more extent.
 fn candidates(view: &View, now: Monotonic) -> Vec<Candidate> {
     let mut open: BTreeMap<OsdId, usize> = BTreeMap::new();
@@ -152,7 +158,7 @@ fn candidates(view: &View, now: Monotonic) -> Vec<Candidate> {
         }
     }
     let osds = view.health.osds().iter();
-    let healthy = osds.filter(|(id, _)| view.health.liveness(**id, now) == Liveness::Healthy);
+    let healthy = osds.filter(|(id, _)| view.health.takes_extents(**id, now));
     let welcome = healthy.filter(|(id, _)| view.shunned.get(id).is_none_or(|until| *until <= now));
     let candidates = welcome.map(|(id, osd)| Candidate {
         osd: *id,

@@ -1,6 +1,6 @@
 //! What hosts and tools ask of control: heartbeats, open volumes, suspicions, findings, the cell's status.
 
-use shingle_proto::ids::{OsdId, VolumeId};
+use shingle_proto::ids::{HostId, OsdId, VolumeId};
 use shingle_proto::message::{
     CellStatus, Done, ErrorCode, ErrorReply, Heartbeat, HeartbeatReply, ReportSuspect, Request, Response, SuspectReason,
 };
@@ -33,16 +33,19 @@ impl Control {
         if heartbeat.host == 0 {
             return ErrorReply::new(ErrorCode::Malformed, 0, "hosts are numbered from 1").into();
         }
-        let host = u64::from(heartbeat.host);
-        match self.master.heard(heartbeat) {
-            Ok(()) => {}
-            Err(late @ HeartbeatRefused::Late) => tracing::debug!(host, %late, "a heartbeat changes nothing"),
-            Err(full @ HeartbeatRefused::CellFull { .. }) => {
-                tracing::warn!(host, %full, "a host was turned away");
-                return ErrorReply::new(ErrorCode::Unsupported, host, full.to_string()).into();
+        let host = HostId(heartbeat.host);
+        let listing = match self.master.heard(heartbeat) {
+            Ok(listing) => listing,
+            Err(late @ HeartbeatRefused::Late) => {
+                tracing::debug!(%host, %late, "a heartbeat changes nothing");
+                self.master.listing_of(host)
             }
-        }
-        Response::HeartbeatReply(Box::new(HeartbeatReply { cell: self.master.cell().into() }))
+            Err(full @ HeartbeatRefused::CellFull { .. }) => {
+                tracing::warn!(%host, %full, "a host was turned away");
+                return ErrorReply::new(ErrorCode::Unsupported, u64::from(host.0), full.to_string()).into();
+            }
+        };
+        Response::HeartbeatReply(Box::new(HeartbeatReply { cell: self.master.cell().into(), listing }))
     }
 
     fn report_suspect(&self, report: &ReportSuspect) -> Response {

@@ -13,7 +13,7 @@ use shingle_proto::message::{
     Request, Response, Role,
 };
 use shingle_seam::World;
-use shingle_seam::rpc::{Answer, Call, CallMeta, Peers, ServeOptions, Service, serve};
+use shingle_seam::rpc::{Answer, Call, CallMeta, Peers, Reply, ServeOptions, Service, serve};
 use shingle_seam::tasks::LocalFuture;
 
 const BEAT: Duration = Duration::from_millis(50);
@@ -29,6 +29,7 @@ pub struct Host {
     pub no_room: Cell<bool>,
     pub created: Cell<u32>,
     sequence: Cell<u64>,
+    listing: Cell<u64>,
 }
 
 impl Host {
@@ -42,6 +43,7 @@ impl Host {
             no_room: Cell::default(),
             created: Cell::default(),
             sequence: Cell::default(),
+            listing: Cell::default(),
         });
         let listener = world.net.listen("127.0.0.1:0".parse().unwrap()).unwrap();
         host.address.set(Some(listener.local_address()));
@@ -66,7 +68,10 @@ impl Host {
             if !self.dead.get() {
                 let beat = Request::Heartbeat(Box::new(self.heartbeat()));
                 // Control may be away for a while.
-                drop(peers.call(control, &CallMeta::client(Duration::from_secs(1)), beat, None).await);
+                let answer = peers.call(control, &CallMeta::client(Duration::from_secs(1)), beat, None).await;
+                if let Ok(Reply { response: Response::HeartbeatReply(reply), .. }) = answer {
+                    self.listing.set(reply.listing);
+                }
             }
             world.tasks.sleep(BEAT).await;
         }
@@ -75,7 +80,8 @@ impl Host {
     fn heartbeat(&self) -> Heartbeat {
         self.sequence.set(self.sequence.get() + 1);
         let osds = self.osds().map(|osd| self.report(osd)).to_vec();
-        Heartbeat { host: self.number, boot: 1, sequence: self.sequence.get(), osds, findings: Vec::new() }
+        let (sequence, listing) = (self.sequence.get(), self.listing.get());
+        Heartbeat { host: self.number, boot: 1, sequence, osds, findings: Vec::new(), listing }
     }
 
     fn report(&self, osd: OsdId) -> OsdReport {
@@ -94,6 +100,7 @@ impl Host {
             extents_free: 40,
             queue_bytes: u64::from(self.number),
             extents: extents.collect(),
+            listed: true,
             ..OsdReport::default()
         }
     }

@@ -26,6 +26,8 @@ pub struct Cell {
     /// Orders carried out so far.
     pub done: Vec<Order>,
     sequence: u64,
+    /// The listing each host goes on with.
+    listings: BTreeMap<u32, u64>,
     ids: u64,
 }
 
@@ -34,6 +36,8 @@ pub struct Disk {
     pub state: OsdState,
     pub free: u32,
     pub extents: BTreeMap<ExtentId, (ExtentState, u64)>,
+    /// Extents that the master was told of.
+    told: BTreeSet<ExtentId>,
 }
 
 pub fn osd(host: u32, disk: u64) -> OsdId {
@@ -43,7 +47,9 @@ pub fn osd(host: u32, disk: u64) -> OsdId {
 impl Cell {
     pub fn new(hosts: u32) -> Self {
         let now = Monotonic::default() + Duration::from_secs(1000);
-        let disk = |host| Disk { host, state: OsdState::Healthy, free: 60, extents: BTreeMap::new() };
+        let (extents, told) = (BTreeMap::new(), BTreeSet::new());
+        let disk =
+            |host| Disk { host, state: OsdState::Healthy, free: 60, extents: extents.clone(), told: told.clone() };
         let disks = (1..=hosts).flat_map(|host| (0..DISKS).map(move |n| (osd(host, n), host)));
         Self {
             view: View::new(COPIES, now),
@@ -53,6 +59,7 @@ impl Cell {
             table: BTreeMap::new(),
             done: Vec::new(),
             sequence: 0,
+            listings: BTreeMap::new(),
             ids: 0,
         }
     }
@@ -68,6 +75,8 @@ impl Cell {
     /// A new master on the same table and hosts, which has heard nobody yet.
     pub fn restart_master(&mut self) {
         self.view = View::new(COPIES, self.now);
+        self.ids += 1_000_000;
+        self.view.health.number_listings_from(self.ids);
         for (id, row) in self.table.iter().filter(|(_, row)| row.state == VolumeState::Open) {
             self.view.opened(*id, row.clone(), self.now, None);
         }
@@ -93,10 +102,26 @@ impl Cell {
 
     pub fn beat_of(&mut self, host: u32) {
         self.sequence += 1;
-        let disks = self.disks.iter().filter(|(_, disk)| disk.host == host);
-        let osds = disks.map(|(id, disk)| report(*id, disk)).collect();
-        let heartbeat = Heartbeat { host, boot: 1, sequence: self.sequence, osds, findings: Vec::new() };
-        self.view.health.heard(self.now, &heartbeat).unwrap();
+        let osds = self.reports(host);
+        let listing = self.listings.get(&host).copied().unwrap_or(0);
+        let heartbeat = Heartbeat { host, boot: 1, sequence: self.sequence, osds, findings: Vec::new(), listing };
+        let listing = self.view.health.heard(self.now, heartbeat).unwrap();
+        if self.listings.insert(host, listing) != Some(listing) {
+            self.beat_of(host);
+        }
+    }
+
+    /// Every disk of a host with all its extents, and all that are gone.
+    fn reports(&mut self, host: u32) -> Vec<OsdReport> {
+        let disks = self.disks.iter_mut().filter(|(_, disk)| disk.host == host);
+        let report_of = |(id, disk): (&OsdId, &mut Disk)| {
+            let mut report = report(*id, disk);
+            let gone = disk.told.iter().filter(|extent| !disk.extents.contains_key(extent));
+            report.gone = gone.map(|extent| (*extent).into()).collect();
+            disk.told = disk.extents.keys().copied().collect();
+            report
+        };
+        disks.map(report_of).collect()
     }
 
     /// Carries out what the master orders until it orders nothing more.
@@ -194,6 +219,7 @@ fn report(id: OsdId, disk: &Disk) -> OsdReport {
         extents_total: 64,
         extents_free: disk.free,
         extents: disk.extents.iter().map(extent).collect(),
+        listed: true,
         ..OsdReport::default()
     }
 }

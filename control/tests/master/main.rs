@@ -3,5 +3,6 @@
 mod decisions;
 mod hosts;
 mod imagined;
+mod listing;
 mod orders;
 mod restarts;

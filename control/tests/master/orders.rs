@@ -220,7 +220,8 @@ fn findings_are_kept_full_volumes_close_and_foreign_requests_are_refused() {
         let report = ReportFinding { finding: Box::new(finding.clone()) };
         rig.ask(Request::ReportFinding(Box::new(report))).await.unwrap();
         let status = rig.status().await;
-        assert_eq!((status.findings, status.recent_findings), (1, vec![finding]));
+        let recent: Vec<_> = status.recent_findings.into_iter().map(|record| *record.finding).collect();
+        assert_eq!((status.findings, recent), (1, vec![finding]));
 
         let full = before.volumes[0].id;
         let report =

@@ -1008,6 +1008,299 @@ pub mod shingle {
             since = "2.0.0",
             note = "Use associated constants instead. This will no longer be generated in 2021."
         )]
+        pub const ENUM_MIN_FINDING_OWNER: u8 = 0;
+        #[deprecated(
+            since = "2.0.0",
+            note = "Use associated constants instead. This will no longer be generated in 2021."
+        )]
+        pub const ENUM_MAX_FINDING_OWNER: u8 = 1;
+        #[deprecated(
+            since = "2.0.0",
+            note = "Use associated constants instead. This will no longer be generated in 2021."
+        )]
+        #[allow(non_camel_case_types)]
+        pub const ENUM_VALUES_FINDING_OWNER: [FindingOwner; 2] =
+            [FindingOwner::Repair, FindingOwner::Recovery];
+
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+        #[repr(transparent)]
+        pub struct FindingOwner(pub u8);
+        #[allow(non_upper_case_globals)]
+        impl FindingOwner {
+            pub const Repair: Self = Self(0);
+            pub const Recovery: Self = Self(1);
+
+            pub const ENUM_MIN: u8 = 0;
+            pub const ENUM_MAX: u8 = 1;
+            pub const ENUM_VALUES: &'static [Self] = &[Self::Repair, Self::Recovery];
+            /// Returns the variant's name or "" if unknown.
+            pub fn variant_name(self) -> Option<&'static str> {
+                match self {
+                    Self::Repair => Some("Repair"),
+                    Self::Recovery => Some("Recovery"),
+                    _ => None,
+                }
+            }
+        }
+        impl ::core::fmt::Debug for FindingOwner {
+            fn fmt(&self, f: &mut ::core::fmt::Formatter) -> ::core::fmt::Result {
+                if let Some(name) = self.variant_name() {
+                    f.write_str(name)
+                } else {
+                    f.write_fmt(format_args!("<UNKNOWN {:?}>", self.0))
+                }
+            }
+        }
+        impl<'a> ::flatbuffers::Follow<'a> for FindingOwner {
+            type Inner = Self;
+            #[inline]
+            unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+                let b = unsafe { ::flatbuffers::read_scalar_at::<u8>(buf, loc) };
+                Self(b)
+            }
+        }
+
+        impl ::flatbuffers::Push for FindingOwner {
+            type Output = FindingOwner;
+            #[inline]
+            unsafe fn push(&self, dst: &mut [u8], _written_len: usize) {
+                unsafe { ::flatbuffers::emplace_scalar::<u8>(dst, self.0) };
+            }
+        }
+
+        impl ::flatbuffers::EndianScalar for FindingOwner {
+            type Scalar = u8;
+            #[inline]
+            fn to_little_endian(self) -> u8 {
+                self.0.to_le()
+            }
+            #[inline]
+            #[allow(clippy::wrong_self_convention)]
+            fn from_little_endian(v: u8) -> Self {
+                let b = u8::from_le(v);
+                Self(b)
+            }
+        }
+
+        impl<'a> ::flatbuffers::Verifiable for FindingOwner {
+            #[inline]
+            fn run_verifier(
+                v: &mut ::flatbuffers::Verifier,
+                pos: usize,
+            ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+                u8::run_verifier(v, pos)
+            }
+        }
+
+        impl ::flatbuffers::SimpleToVerifyInSlice for FindingOwner {}
+        #[deprecated(
+            since = "2.0.0",
+            note = "Use associated constants instead. This will no longer be generated in 2021."
+        )]
+        pub const ENUM_MIN_FINDING_STATE: u8 = 0;
+        #[deprecated(
+            since = "2.0.0",
+            note = "Use associated constants instead. This will no longer be generated in 2021."
+        )]
+        pub const ENUM_MAX_FINDING_STATE: u8 = 3;
+        #[deprecated(
+            since = "2.0.0",
+            note = "Use associated constants instead. This will no longer be generated in 2021."
+        )]
+        #[allow(non_camel_case_types)]
+        pub const ENUM_VALUES_FINDING_STATE: [FindingState; 4] = [
+            FindingState::Open,
+            FindingState::Repaired,
+            FindingState::NotNeeded,
+            FindingState::Explained,
+        ];
+
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+        #[repr(transparent)]
+        pub struct FindingState(pub u8);
+        #[allow(non_upper_case_globals)]
+        impl FindingState {
+            pub const Open: Self = Self(0);
+            pub const Repaired: Self = Self(1);
+            pub const NotNeeded: Self = Self(2);
+            pub const Explained: Self = Self(3);
+
+            pub const ENUM_MIN: u8 = 0;
+            pub const ENUM_MAX: u8 = 3;
+            pub const ENUM_VALUES: &'static [Self] =
+                &[Self::Open, Self::Repaired, Self::NotNeeded, Self::Explained];
+            /// Returns the variant's name or "" if unknown.
+            pub fn variant_name(self) -> Option<&'static str> {
+                match self {
+                    Self::Open => Some("Open"),
+                    Self::Repaired => Some("Repaired"),
+                    Self::NotNeeded => Some("NotNeeded"),
+                    Self::Explained => Some("Explained"),
+                    _ => None,
+                }
+            }
+        }
+        impl ::core::fmt::Debug for FindingState {
+            fn fmt(&self, f: &mut ::core::fmt::Formatter) -> ::core::fmt::Result {
+                if let Some(name) = self.variant_name() {
+                    f.write_str(name)
+                } else {
+                    f.write_fmt(format_args!("<UNKNOWN {:?}>", self.0))
+                }
+            }
+        }
+        impl<'a> ::flatbuffers::Follow<'a> for FindingState {
+            type Inner = Self;
+            #[inline]
+            unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+                let b = unsafe { ::flatbuffers::read_scalar_at::<u8>(buf, loc) };
+                Self(b)
+            }
+        }
+
+        impl ::flatbuffers::Push for FindingState {
+            type Output = FindingState;
+            #[inline]
+            unsafe fn push(&self, dst: &mut [u8], _written_len: usize) {
+                unsafe { ::flatbuffers::emplace_scalar::<u8>(dst, self.0) };
+            }
+        }
+
+        impl ::flatbuffers::EndianScalar for FindingState {
+            type Scalar = u8;
+            #[inline]
+            fn to_little_endian(self) -> u8 {
+                self.0.to_le()
+            }
+            #[inline]
+            #[allow(clippy::wrong_self_convention)]
+            fn from_little_endian(v: u8) -> Self {
+                let b = u8::from_le(v);
+                Self(b)
+            }
+        }
+
+        impl<'a> ::flatbuffers::Verifiable for FindingState {
+            #[inline]
+            fn run_verifier(
+                v: &mut ::flatbuffers::Verifier,
+                pos: usize,
+            ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+                u8::run_verifier(v, pos)
+            }
+        }
+
+        impl ::flatbuffers::SimpleToVerifyInSlice for FindingState {}
+        #[deprecated(
+            since = "2.0.0",
+            note = "Use associated constants instead. This will no longer be generated in 2021."
+        )]
+        pub const ENUM_MIN_PROBLEM_KIND: u8 = 0;
+        #[deprecated(
+            since = "2.0.0",
+            note = "Use associated constants instead. This will no longer be generated in 2021."
+        )]
+        pub const ENUM_MAX_PROBLEM_KIND: u8 = 4;
+        #[deprecated(
+            since = "2.0.0",
+            note = "Use associated constants instead. This will no longer be generated in 2021."
+        )]
+        #[allow(non_camel_case_types)]
+        pub const ENUM_VALUES_PROBLEM_KIND: [ProblemKind; 5] = [
+            ProblemKind::HostSilent,
+            ProblemKind::OsdUnheard,
+            ProblemKind::OsdSuspect,
+            ProblemKind::OsdFailed,
+            ProblemKind::VolumesLacking,
+        ];
+
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+        #[repr(transparent)]
+        pub struct ProblemKind(pub u8);
+        #[allow(non_upper_case_globals)]
+        impl ProblemKind {
+            pub const HostSilent: Self = Self(0);
+            pub const OsdUnheard: Self = Self(1);
+            pub const OsdSuspect: Self = Self(2);
+            pub const OsdFailed: Self = Self(3);
+            pub const VolumesLacking: Self = Self(4);
+
+            pub const ENUM_MIN: u8 = 0;
+            pub const ENUM_MAX: u8 = 4;
+            pub const ENUM_VALUES: &'static [Self] = &[
+                Self::HostSilent,
+                Self::OsdUnheard,
+                Self::OsdSuspect,
+                Self::OsdFailed,
+                Self::VolumesLacking,
+            ];
+            /// Returns the variant's name or "" if unknown.
+            pub fn variant_name(self) -> Option<&'static str> {
+                match self {
+                    Self::HostSilent => Some("HostSilent"),
+                    Self::OsdUnheard => Some("OsdUnheard"),
+                    Self::OsdSuspect => Some("OsdSuspect"),
+                    Self::OsdFailed => Some("OsdFailed"),
+                    Self::VolumesLacking => Some("VolumesLacking"),
+                    _ => None,
+                }
+            }
+        }
+        impl ::core::fmt::Debug for ProblemKind {
+            fn fmt(&self, f: &mut ::core::fmt::Formatter) -> ::core::fmt::Result {
+                if let Some(name) = self.variant_name() {
+                    f.write_str(name)
+                } else {
+                    f.write_fmt(format_args!("<UNKNOWN {:?}>", self.0))
+                }
+            }
+        }
+        impl<'a> ::flatbuffers::Follow<'a> for ProblemKind {
+            type Inner = Self;
+            #[inline]
+            unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+                let b = unsafe { ::flatbuffers::read_scalar_at::<u8>(buf, loc) };
+                Self(b)
+            }
+        }
+
+        impl ::flatbuffers::Push for ProblemKind {
+            type Output = ProblemKind;
+            #[inline]
+            unsafe fn push(&self, dst: &mut [u8], _written_len: usize) {
+                unsafe { ::flatbuffers::emplace_scalar::<u8>(dst, self.0) };
+            }
+        }
+
+        impl ::flatbuffers::EndianScalar for ProblemKind {
+            type Scalar = u8;
+            #[inline]
+            fn to_little_endian(self) -> u8 {
+                self.0.to_le()
+            }
+            #[inline]
+            #[allow(clippy::wrong_self_convention)]
+            fn from_little_endian(v: u8) -> Self {
+                let b = u8::from_le(v);
+                Self(b)
+            }
+        }
+
+        impl<'a> ::flatbuffers::Verifiable for ProblemKind {
+            #[inline]
+            fn run_verifier(
+                v: &mut ::flatbuffers::Verifier,
+                pos: usize,
+            ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+                u8::run_verifier(v, pos)
+            }
+        }
+
+        impl ::flatbuffers::SimpleToVerifyInSlice for ProblemKind {}
+        #[deprecated(
+            since = "2.0.0",
+            note = "Use associated constants instead. This will no longer be generated in 2021."
+        )]
         pub const ENUM_MIN_REQUEST_BODY: u8 = 0;
         #[deprecated(
             since = "2.0.0",
@@ -5975,6 +6268,8 @@ pub mod shingle {
             pub const VT_READ_P50_US: ::flatbuffers::VOffsetT = 38;
             pub const VT_READ_P99_US: ::flatbuffers::VOffsetT = 40;
             pub const VT_EXTENTS: ::flatbuffers::VOffsetT = 42;
+            pub const VT_GONE: ::flatbuffers::VOffsetT = 44;
+            pub const VT_LISTED: ::flatbuffers::VOffsetT = 46;
 
             #[inline]
             pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -6000,6 +6295,9 @@ pub mod shingle {
                 builder.add_stored_bytes(args.stored_bytes);
                 builder.add_capacity_bytes(args.capacity_bytes);
                 builder.add_osd(args.osd);
+                if let Some(x) = args.gone {
+                    builder.add_gone(x);
+                }
                 if let Some(x) = args.extents {
                     builder.add_extents(x);
                 }
@@ -6018,6 +6316,7 @@ pub mod shingle {
                 if let Some(x) = args.address {
                     builder.add_address(x);
                 }
+                builder.add_listed(args.listed);
                 builder.add_state(args.state);
                 builder.finish()
             }
@@ -6055,6 +6354,11 @@ pub mod shingle {
                     let x = self.extents();
                     x.iter().map(|t| t.unpack()).collect()
                 };
+                let gone = {
+                    let x = self.gone();
+                    x.iter().map(|t| t.unpack()).collect()
+                };
+                let listed = self.listed();
                 OsdReportT {
                     osd,
                     address,
@@ -6076,6 +6380,8 @@ pub mod shingle {
                     read_p50_us,
                     read_p99_us,
                     extents,
+                    gone,
+                    listed,
                 }
             }
 
@@ -6296,6 +6602,31 @@ pub mod shingle {
                         .unwrap()
                 }
             }
+            #[inline]
+            pub fn gone(&self) -> ::flatbuffers::Vector<'a, Id128> {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab
+                        .get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, Id128>>>(
+                            OsdReport::VT_GONE,
+                            None,
+                        )
+                        .unwrap()
+                }
+            }
+            #[inline]
+            pub fn listed(&self) -> bool {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab
+                        .get::<bool>(OsdReport::VT_LISTED, Some(false))
+                        .unwrap()
+                }
+            }
         }
 
         impl ::flatbuffers::Verifiable for OsdReport<'_> {
@@ -6305,41 +6636,29 @@ pub mod shingle {
                 pos: usize,
             ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
                 v.visit_table(pos)?
-                    .visit_field::<u64>("osd", Self::VT_OSD, false)?
-                    .visit_field::<::flatbuffers::ForwardsUOffset<&str>>(
-                        "address",
-                        Self::VT_ADDRESS,
-                        true,
-                    )?
-                    .visit_field::<::flatbuffers::ForwardsUOffset<&str>>(
-                        "path",
-                        Self::VT_PATH,
-                        true,
-                    )?
-                    .visit_field::<::flatbuffers::ForwardsUOffset<&str>>(
-                        "serial",
-                        Self::VT_SERIAL,
-                        true,
-                    )?
-                    .visit_field::<OsdState>("state", Self::VT_STATE, false)?
-                    .visit_field::<u32>("extents_total", Self::VT_EXTENTS_TOTAL, false)?
-                    .visit_field::<u32>("extents_free", Self::VT_EXTENTS_FREE, false)?
-                    .visit_field::<u64>("capacity_bytes", Self::VT_CAPACITY_BYTES, false)?
-                    .visit_field::<u64>("stored_bytes", Self::VT_STORED_BYTES, false)?
-                    .visit_field::<u64>("appends", Self::VT_APPENDS, false)?
-                    .visit_field::<u64>("append_bytes", Self::VT_APPEND_BYTES, false)?
-                    .visit_field::<u64>("reads", Self::VT_READS, false)?
-                    .visit_field::<u64>("read_bytes", Self::VT_READ_BYTES, false)?
-                    .visit_field::<u64>("flushes", Self::VT_FLUSHES, false)?
-                    .visit_field::<u64>("queue_bytes", Self::VT_QUEUE_BYTES, false)?
-                    .visit_field::<u32>("append_p50_us", Self::VT_APPEND_P50_US, false)?
-                    .visit_field::<u32>("append_p99_us", Self::VT_APPEND_P99_US, false)?
-                    .visit_field::<u32>("read_p50_us", Self::VT_READ_P50_US, false)?
-                    .visit_field::<u32>("read_p99_us", Self::VT_READ_P99_US, false)?
-                    .visit_field::<::flatbuffers::ForwardsUOffset<
-                        ::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<ExtentReport>>,
-                    >>("extents", Self::VT_EXTENTS, true)?
-                    .finish();
+     .visit_field::<u64>("osd", Self::VT_OSD, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("address", Self::VT_ADDRESS, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("path", Self::VT_PATH, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("serial", Self::VT_SERIAL, true)?
+     .visit_field::<OsdState>("state", Self::VT_STATE, false)?
+     .visit_field::<u32>("extents_total", Self::VT_EXTENTS_TOTAL, false)?
+     .visit_field::<u32>("extents_free", Self::VT_EXTENTS_FREE, false)?
+     .visit_field::<u64>("capacity_bytes", Self::VT_CAPACITY_BYTES, false)?
+     .visit_field::<u64>("stored_bytes", Self::VT_STORED_BYTES, false)?
+     .visit_field::<u64>("appends", Self::VT_APPENDS, false)?
+     .visit_field::<u64>("append_bytes", Self::VT_APPEND_BYTES, false)?
+     .visit_field::<u64>("reads", Self::VT_READS, false)?
+     .visit_field::<u64>("read_bytes", Self::VT_READ_BYTES, false)?
+     .visit_field::<u64>("flushes", Self::VT_FLUSHES, false)?
+     .visit_field::<u64>("queue_bytes", Self::VT_QUEUE_BYTES, false)?
+     .visit_field::<u32>("append_p50_us", Self::VT_APPEND_P50_US, false)?
+     .visit_field::<u32>("append_p99_us", Self::VT_APPEND_P99_US, false)?
+     .visit_field::<u32>("read_p50_us", Self::VT_READ_P50_US, false)?
+     .visit_field::<u32>("read_p99_us", Self::VT_READ_P99_US, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<ExtentReport>>>>("extents", Self::VT_EXTENTS, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, Id128>>>("gone", Self::VT_GONE, true)?
+     .visit_field::<bool>("listed", Self::VT_LISTED, false)?
+     .finish();
                 Ok(())
             }
         }
@@ -6368,6 +6687,8 @@ pub mod shingle {
                     ::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<ExtentReport<'a>>>,
                 >,
             >,
+            pub gone: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, Id128>>>,
+            pub listed: bool,
         }
         impl<'a> Default for OsdReportArgs<'a> {
             #[inline]
@@ -6393,6 +6714,8 @@ pub mod shingle {
                     read_p50_us: 0,
                     read_p99_us: 0,
                     extents: None, // required field
+                    gone: None,    // required field
+                    listed: false,
                 }
             }
         }
@@ -6510,6 +6833,19 @@ pub mod shingle {
                 );
             }
             #[inline]
+            pub fn add_gone(
+                &mut self,
+                gone: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b, Id128>>,
+            ) {
+                self.fbb_
+                    .push_slot_always::<::flatbuffers::WIPOffset<_>>(OsdReport::VT_GONE, gone);
+            }
+            #[inline]
+            pub fn add_listed(&mut self, listed: bool) {
+                self.fbb_
+                    .push_slot::<bool>(OsdReport::VT_LISTED, listed, false);
+            }
+            #[inline]
             pub fn new(
                 _fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
             ) -> OsdReportBuilder<'a, 'b, A> {
@@ -6526,6 +6862,7 @@ pub mod shingle {
                 self.fbb_.required(o, OsdReport::VT_PATH, "path");
                 self.fbb_.required(o, OsdReport::VT_SERIAL, "serial");
                 self.fbb_.required(o, OsdReport::VT_EXTENTS, "extents");
+                self.fbb_.required(o, OsdReport::VT_GONE, "gone");
                 ::flatbuffers::WIPOffset::new(o.value())
             }
         }
@@ -6553,6 +6890,8 @@ pub mod shingle {
                 ds.field("read_p50_us", &self.read_p50_us());
                 ds.field("read_p99_us", &self.read_p99_us());
                 ds.field("extents", &self.extents());
+                ds.field("gone", &self.gone());
+                ds.field("listed", &self.listed());
                 ds.finish()
             }
         }
@@ -6578,6 +6917,8 @@ pub mod shingle {
             pub read_p50_us: u32,
             pub read_p99_us: u32,
             pub extents: alloc::vec::Vec<ExtentReportT>,
+            pub gone: alloc::vec::Vec<Id128T>,
+            pub listed: bool,
         }
         impl Default for OsdReportT {
             fn default() -> Self {
@@ -6602,6 +6943,8 @@ pub mod shingle {
                     read_p50_us: 0,
                     read_p99_us: 0,
                     extents: Default::default(),
+                    gone: Default::default(),
+                    listed: false,
                 }
             }
         }
@@ -6643,6 +6986,12 @@ pub mod shingle {
                     let w: alloc::vec::Vec<_> = x.iter().map(|t| t.pack(_fbb)).collect();
                     _fbb.create_vector(&w)
                 });
+                let gone = Some({
+                    let x = &self.gone;
+                    let w: alloc::vec::Vec<_> = x.iter().map(|t| t.pack()).collect();
+                    _fbb.create_vector(&w)
+                });
+                let listed = self.listed;
                 OsdReport::create(
                     _fbb,
                     &OsdReportArgs {
@@ -6666,6 +7015,8 @@ pub mod shingle {
                         read_p50_us,
                         read_p99_us,
                         extents,
+                        gone,
+                        listed,
                     },
                 )
             }
@@ -6983,6 +7334,7 @@ pub mod shingle {
             pub const VT_SEQUENCE: ::flatbuffers::VOffsetT = 8;
             pub const VT_OSDS: ::flatbuffers::VOffsetT = 10;
             pub const VT_FINDINGS: ::flatbuffers::VOffsetT = 12;
+            pub const VT_LISTING: ::flatbuffers::VOffsetT = 14;
 
             #[inline]
             pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -6999,6 +7351,7 @@ pub mod shingle {
                 args: &'args HeartbeatArgs<'args>,
             ) -> ::flatbuffers::WIPOffset<Heartbeat<'bldr>> {
                 let mut builder = HeartbeatBuilder::new(_fbb);
+                builder.add_listing(args.listing);
                 builder.add_sequence(args.sequence);
                 builder.add_boot(args.boot);
                 if let Some(x) = args.findings {
@@ -7023,12 +7376,14 @@ pub mod shingle {
                     let x = self.findings();
                     x.iter().map(|t| t.unpack()).collect()
                 };
+                let listing = self.listing();
                 HeartbeatT {
                     host,
                     boot,
                     sequence,
                     osds,
                     findings,
+                    listing,
                 }
             }
 
@@ -7089,6 +7444,17 @@ pub mod shingle {
                         .unwrap()
                 }
             }
+            #[inline]
+            pub fn listing(&self) -> u64 {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab
+                        .get::<u64>(Heartbeat::VT_LISTING, Some(0))
+                        .unwrap()
+                }
+            }
         }
 
         impl ::flatbuffers::Verifiable for Heartbeat<'_> {
@@ -7107,6 +7473,7 @@ pub mod shingle {
                     .visit_field::<::flatbuffers::ForwardsUOffset<
                         ::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<Finding>>,
                     >>("findings", Self::VT_FINDINGS, true)?
+                    .visit_field::<u64>("listing", Self::VT_LISTING, false)?
                     .finish();
                 Ok(())
             }
@@ -7125,6 +7492,7 @@ pub mod shingle {
                     ::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Finding<'a>>>,
                 >,
             >,
+            pub listing: u64,
         }
         impl<'a> Default for HeartbeatArgs<'a> {
             #[inline]
@@ -7135,6 +7503,7 @@ pub mod shingle {
                     sequence: 0,
                     osds: None,     // required field
                     findings: None, // required field
+                    listing: 0,
                 }
             }
         }
@@ -7180,6 +7549,11 @@ pub mod shingle {
                 );
             }
             #[inline]
+            pub fn add_listing(&mut self, listing: u64) {
+                self.fbb_
+                    .push_slot::<u64>(Heartbeat::VT_LISTING, listing, 0);
+            }
+            #[inline]
             pub fn new(
                 _fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
             ) -> HeartbeatBuilder<'a, 'b, A> {
@@ -7206,6 +7580,7 @@ pub mod shingle {
                 ds.field("sequence", &self.sequence());
                 ds.field("osds", &self.osds());
                 ds.field("findings", &self.findings());
+                ds.field("listing", &self.listing());
                 ds.finish()
             }
         }
@@ -7216,6 +7591,7 @@ pub mod shingle {
             pub sequence: u64,
             pub osds: alloc::vec::Vec<OsdReportT>,
             pub findings: alloc::vec::Vec<FindingT>,
+            pub listing: u64,
         }
         impl Default for HeartbeatT {
             fn default() -> Self {
@@ -7225,6 +7601,7 @@ pub mod shingle {
                     sequence: 0,
                     osds: Default::default(),
                     findings: Default::default(),
+                    listing: 0,
                 }
             }
         }
@@ -7246,6 +7623,7 @@ pub mod shingle {
                     let w: alloc::vec::Vec<_> = x.iter().map(|t| t.pack(_fbb)).collect();
                     _fbb.create_vector(&w)
                 });
+                let listing = self.listing;
                 Heartbeat::create(
                     _fbb,
                     &HeartbeatArgs {
@@ -7254,6 +7632,7 @@ pub mod shingle {
                         sequence,
                         osds,
                         findings,
+                        listing,
                     },
                 )
             }
@@ -7277,6 +7656,7 @@ pub mod shingle {
 
         impl<'a> HeartbeatReply<'a> {
             pub const VT_CELL: ::flatbuffers::VOffsetT = 4;
+            pub const VT_LISTING: ::flatbuffers::VOffsetT = 6;
 
             #[inline]
             pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -7293,6 +7673,7 @@ pub mod shingle {
                 args: &'args HeartbeatReplyArgs<'args>,
             ) -> ::flatbuffers::WIPOffset<HeartbeatReply<'bldr>> {
                 let mut builder = HeartbeatReplyBuilder::new(_fbb);
+                builder.add_listing(args.listing);
                 if let Some(x) = args.cell {
                     builder.add_cell(x);
                 }
@@ -7304,7 +7685,8 @@ pub mod shingle {
                     let x = self.cell();
                     x.unpack()
                 };
-                HeartbeatReplyT { cell }
+                let listing = self.listing();
+                HeartbeatReplyT { cell, listing }
             }
 
             #[inline]
@@ -7318,6 +7700,17 @@ pub mod shingle {
                         .unwrap()
                 }
             }
+            #[inline]
+            pub fn listing(&self) -> u64 {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab
+                        .get::<u64>(HeartbeatReply::VT_LISTING, Some(0))
+                        .unwrap()
+                }
+            }
         }
 
         impl ::flatbuffers::Verifiable for HeartbeatReply<'_> {
@@ -7328,18 +7721,21 @@ pub mod shingle {
             ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
                 v.visit_table(pos)?
                     .visit_field::<Id128>("cell", Self::VT_CELL, true)?
+                    .visit_field::<u64>("listing", Self::VT_LISTING, false)?
                     .finish();
                 Ok(())
             }
         }
         pub struct HeartbeatReplyArgs<'a> {
             pub cell: Option<&'a Id128>,
+            pub listing: u64,
         }
         impl<'a> Default for HeartbeatReplyArgs<'a> {
             #[inline]
             fn default() -> Self {
                 HeartbeatReplyArgs {
                     cell: None, // required field
+                    listing: 0,
                 }
             }
         }
@@ -7353,6 +7749,11 @@ pub mod shingle {
             pub fn add_cell(&mut self, cell: &Id128) {
                 self.fbb_
                     .push_slot_always::<&Id128>(HeartbeatReply::VT_CELL, cell);
+            }
+            #[inline]
+            pub fn add_listing(&mut self, listing: u64) {
+                self.fbb_
+                    .push_slot::<u64>(HeartbeatReply::VT_LISTING, listing, 0);
             }
             #[inline]
             pub fn new(
@@ -7376,17 +7777,20 @@ pub mod shingle {
             fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
                 let mut ds = f.debug_struct("HeartbeatReply");
                 ds.field("cell", &self.cell());
+                ds.field("listing", &self.listing());
                 ds.finish()
             }
         }
         #[derive(Debug, Clone, PartialEq)]
         pub struct HeartbeatReplyT {
             pub cell: Id128T,
+            pub listing: u64,
         }
         impl Default for HeartbeatReplyT {
             fn default() -> Self {
                 Self {
                     cell: Default::default(),
+                    listing: 0,
                 }
             }
         }
@@ -7397,7 +7801,8 @@ pub mod shingle {
             ) -> ::flatbuffers::WIPOffset<HeartbeatReply<'b>> {
                 let cell_tmp = Some(self.cell.pack());
                 let cell = cell_tmp.as_ref();
-                HeartbeatReply::create(_fbb, &HeartbeatReplyArgs { cell })
+                let listing = self.listing;
+                HeartbeatReply::create(_fbb, &HeartbeatReplyArgs { cell, listing })
             }
         }
         pub enum MemberOffset {}
@@ -19824,6 +20229,537 @@ pub mod shingle {
                 GetStatus::create(_fbb, &GetStatusArgs {})
             }
         }
+        pub enum FindingRecordOffset {}
+        #[derive(Copy, Clone, PartialEq)]
+
+        pub struct FindingRecord<'a> {
+            pub _tab: ::flatbuffers::Table<'a>,
+        }
+
+        impl<'a> ::flatbuffers::Follow<'a> for FindingRecord<'a> {
+            type Inner = FindingRecord<'a>;
+            #[inline]
+            unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+                Self {
+                    _tab: unsafe { ::flatbuffers::Table::new(buf, loc) },
+                }
+            }
+        }
+
+        impl<'a> FindingRecord<'a> {
+            pub const VT_ID: ::flatbuffers::VOffsetT = 4;
+            pub const VT_FOUND_MS: ::flatbuffers::VOffsetT = 6;
+            pub const VT_OWNER: ::flatbuffers::VOffsetT = 8;
+            pub const VT_STATE: ::flatbuffers::VOffsetT = 10;
+            pub const VT_ENDED_MS: ::flatbuffers::VOffsetT = 12;
+            pub const VT_FINDING: ::flatbuffers::VOffsetT = 14;
+
+            #[inline]
+            pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+                FindingRecord { _tab: table }
+            }
+            #[allow(unused_mut)]
+            pub fn create<
+                'bldr: 'args,
+                'args: 'mut_bldr,
+                'mut_bldr,
+                A: ::flatbuffers::Allocator + 'bldr,
+            >(
+                _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+                args: &'args FindingRecordArgs<'args>,
+            ) -> ::flatbuffers::WIPOffset<FindingRecord<'bldr>> {
+                let mut builder = FindingRecordBuilder::new(_fbb);
+                builder.add_ended_ms(args.ended_ms);
+                builder.add_found_ms(args.found_ms);
+                builder.add_id(args.id);
+                if let Some(x) = args.finding {
+                    builder.add_finding(x);
+                }
+                builder.add_state(args.state);
+                builder.add_owner(args.owner);
+                builder.finish()
+            }
+
+            pub fn unpack(&self) -> FindingRecordT {
+                let id = self.id();
+                let found_ms = self.found_ms();
+                let owner = self.owner();
+                let state = self.state();
+                let ended_ms = self.ended_ms();
+                let finding = {
+                    let x = self.finding();
+                    alloc::boxed::Box::new(x.unpack())
+                };
+                FindingRecordT {
+                    id,
+                    found_ms,
+                    owner,
+                    state,
+                    ended_ms,
+                    finding,
+                }
+            }
+
+            #[inline]
+            pub fn id(&self) -> u64 {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe { self._tab.get::<u64>(FindingRecord::VT_ID, Some(0)).unwrap() }
+            }
+            #[inline]
+            pub fn found_ms(&self) -> u64 {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab
+                        .get::<u64>(FindingRecord::VT_FOUND_MS, Some(0))
+                        .unwrap()
+                }
+            }
+            #[inline]
+            pub fn owner(&self) -> FindingOwner {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab
+                        .get::<FindingOwner>(FindingRecord::VT_OWNER, Some(FindingOwner::Repair))
+                        .unwrap()
+                }
+            }
+            #[inline]
+            pub fn state(&self) -> FindingState {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab
+                        .get::<FindingState>(FindingRecord::VT_STATE, Some(FindingState::Open))
+                        .unwrap()
+                }
+            }
+            #[inline]
+            pub fn ended_ms(&self) -> u64 {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab
+                        .get::<u64>(FindingRecord::VT_ENDED_MS, Some(0))
+                        .unwrap()
+                }
+            }
+            #[inline]
+            pub fn finding(&self) -> Finding<'a> {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab
+                        .get::<::flatbuffers::ForwardsUOffset<Finding>>(
+                            FindingRecord::VT_FINDING,
+                            None,
+                        )
+                        .unwrap()
+                }
+            }
+        }
+
+        impl ::flatbuffers::Verifiable for FindingRecord<'_> {
+            #[inline]
+            fn run_verifier(
+                v: &mut ::flatbuffers::Verifier,
+                pos: usize,
+            ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+                v.visit_table(pos)?
+                    .visit_field::<u64>("id", Self::VT_ID, false)?
+                    .visit_field::<u64>("found_ms", Self::VT_FOUND_MS, false)?
+                    .visit_field::<FindingOwner>("owner", Self::VT_OWNER, false)?
+                    .visit_field::<FindingState>("state", Self::VT_STATE, false)?
+                    .visit_field::<u64>("ended_ms", Self::VT_ENDED_MS, false)?
+                    .visit_field::<::flatbuffers::ForwardsUOffset<Finding>>(
+                        "finding",
+                        Self::VT_FINDING,
+                        true,
+                    )?
+                    .finish();
+                Ok(())
+            }
+        }
+        pub struct FindingRecordArgs<'a> {
+            pub id: u64,
+            pub found_ms: u64,
+            pub owner: FindingOwner,
+            pub state: FindingState,
+            pub ended_ms: u64,
+            pub finding: Option<::flatbuffers::WIPOffset<Finding<'a>>>,
+        }
+        impl<'a> Default for FindingRecordArgs<'a> {
+            #[inline]
+            fn default() -> Self {
+                FindingRecordArgs {
+                    id: 0,
+                    found_ms: 0,
+                    owner: FindingOwner::Repair,
+                    state: FindingState::Open,
+                    ended_ms: 0,
+                    finding: None, // required field
+                }
+            }
+        }
+
+        pub struct FindingRecordBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+            fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+            start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+        }
+        impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> FindingRecordBuilder<'a, 'b, A> {
+            #[inline]
+            pub fn add_id(&mut self, id: u64) {
+                self.fbb_.push_slot::<u64>(FindingRecord::VT_ID, id, 0);
+            }
+            #[inline]
+            pub fn add_found_ms(&mut self, found_ms: u64) {
+                self.fbb_
+                    .push_slot::<u64>(FindingRecord::VT_FOUND_MS, found_ms, 0);
+            }
+            #[inline]
+            pub fn add_owner(&mut self, owner: FindingOwner) {
+                self.fbb_.push_slot::<FindingOwner>(
+                    FindingRecord::VT_OWNER,
+                    owner,
+                    FindingOwner::Repair,
+                );
+            }
+            #[inline]
+            pub fn add_state(&mut self, state: FindingState) {
+                self.fbb_.push_slot::<FindingState>(
+                    FindingRecord::VT_STATE,
+                    state,
+                    FindingState::Open,
+                );
+            }
+            #[inline]
+            pub fn add_ended_ms(&mut self, ended_ms: u64) {
+                self.fbb_
+                    .push_slot::<u64>(FindingRecord::VT_ENDED_MS, ended_ms, 0);
+            }
+            #[inline]
+            pub fn add_finding(&mut self, finding: ::flatbuffers::WIPOffset<Finding<'b>>) {
+                self.fbb_
+                    .push_slot_always::<::flatbuffers::WIPOffset<Finding>>(
+                        FindingRecord::VT_FINDING,
+                        finding,
+                    );
+            }
+            #[inline]
+            pub fn new(
+                _fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+            ) -> FindingRecordBuilder<'a, 'b, A> {
+                let start = _fbb.start_table();
+                FindingRecordBuilder {
+                    fbb_: _fbb,
+                    start_: start,
+                }
+            }
+            #[inline]
+            pub fn finish(self) -> ::flatbuffers::WIPOffset<FindingRecord<'a>> {
+                let o = self.fbb_.end_table(self.start_);
+                self.fbb_.required(o, FindingRecord::VT_FINDING, "finding");
+                ::flatbuffers::WIPOffset::new(o.value())
+            }
+        }
+
+        impl ::core::fmt::Debug for FindingRecord<'_> {
+            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+                let mut ds = f.debug_struct("FindingRecord");
+                ds.field("id", &self.id());
+                ds.field("found_ms", &self.found_ms());
+                ds.field("owner", &self.owner());
+                ds.field("state", &self.state());
+                ds.field("ended_ms", &self.ended_ms());
+                ds.field("finding", &self.finding());
+                ds.finish()
+            }
+        }
+        #[derive(Debug, Clone, PartialEq)]
+        pub struct FindingRecordT {
+            pub id: u64,
+            pub found_ms: u64,
+            pub owner: FindingOwner,
+            pub state: FindingState,
+            pub ended_ms: u64,
+            pub finding: alloc::boxed::Box<FindingT>,
+        }
+        impl Default for FindingRecordT {
+            fn default() -> Self {
+                Self {
+                    id: 0,
+                    found_ms: 0,
+                    owner: FindingOwner::Repair,
+                    state: FindingState::Open,
+                    ended_ms: 0,
+                    finding: Default::default(),
+                }
+            }
+        }
+        impl FindingRecordT {
+            pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+                &self,
+                _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>,
+            ) -> ::flatbuffers::WIPOffset<FindingRecord<'b>> {
+                let id = self.id;
+                let found_ms = self.found_ms;
+                let owner = self.owner;
+                let state = self.state;
+                let ended_ms = self.ended_ms;
+                let finding = Some({
+                    let x = &self.finding;
+                    x.pack(_fbb)
+                });
+                FindingRecord::create(
+                    _fbb,
+                    &FindingRecordArgs {
+                        id,
+                        found_ms,
+                        owner,
+                        state,
+                        ended_ms,
+                        finding,
+                    },
+                )
+            }
+        }
+        pub enum ProblemOffset {}
+        #[derive(Copy, Clone, PartialEq)]
+
+        pub struct Problem<'a> {
+            pub _tab: ::flatbuffers::Table<'a>,
+        }
+
+        impl<'a> ::flatbuffers::Follow<'a> for Problem<'a> {
+            type Inner = Problem<'a>;
+            #[inline]
+            unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+                Self {
+                    _tab: unsafe { ::flatbuffers::Table::new(buf, loc) },
+                }
+            }
+        }
+
+        impl<'a> Problem<'a> {
+            pub const VT_KIND: ::flatbuffers::VOffsetT = 4;
+            pub const VT_HOST: ::flatbuffers::VOffsetT = 6;
+            pub const VT_OSD: ::flatbuffers::VOffsetT = 8;
+            pub const VT_DETAIL: ::flatbuffers::VOffsetT = 10;
+
+            #[inline]
+            pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+                Problem { _tab: table }
+            }
+            #[allow(unused_mut)]
+            pub fn create<
+                'bldr: 'args,
+                'args: 'mut_bldr,
+                'mut_bldr,
+                A: ::flatbuffers::Allocator + 'bldr,
+            >(
+                _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+                args: &'args ProblemArgs<'args>,
+            ) -> ::flatbuffers::WIPOffset<Problem<'bldr>> {
+                let mut builder = ProblemBuilder::new(_fbb);
+                builder.add_osd(args.osd);
+                if let Some(x) = args.detail {
+                    builder.add_detail(x);
+                }
+                builder.add_host(args.host);
+                builder.add_kind(args.kind);
+                builder.finish()
+            }
+
+            pub fn unpack(&self) -> ProblemT {
+                let kind = self.kind();
+                let host = self.host();
+                let osd = self.osd();
+                let detail = {
+                    let x = self.detail();
+                    alloc::string::ToString::to_string(x)
+                };
+                ProblemT {
+                    kind,
+                    host,
+                    osd,
+                    detail,
+                }
+            }
+
+            #[inline]
+            pub fn kind(&self) -> ProblemKind {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab
+                        .get::<ProblemKind>(Problem::VT_KIND, Some(ProblemKind::HostSilent))
+                        .unwrap()
+                }
+            }
+            #[inline]
+            pub fn host(&self) -> u32 {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe { self._tab.get::<u32>(Problem::VT_HOST, Some(0)).unwrap() }
+            }
+            #[inline]
+            pub fn osd(&self) -> u64 {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe { self._tab.get::<u64>(Problem::VT_OSD, Some(0)).unwrap() }
+            }
+            #[inline]
+            pub fn detail(&self) -> &'a str {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab
+                        .get::<::flatbuffers::ForwardsUOffset<&str>>(Problem::VT_DETAIL, None)
+                        .unwrap()
+                }
+            }
+        }
+
+        impl ::flatbuffers::Verifiable for Problem<'_> {
+            #[inline]
+            fn run_verifier(
+                v: &mut ::flatbuffers::Verifier,
+                pos: usize,
+            ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+                v.visit_table(pos)?
+                    .visit_field::<ProblemKind>("kind", Self::VT_KIND, false)?
+                    .visit_field::<u32>("host", Self::VT_HOST, false)?
+                    .visit_field::<u64>("osd", Self::VT_OSD, false)?
+                    .visit_field::<::flatbuffers::ForwardsUOffset<&str>>(
+                        "detail",
+                        Self::VT_DETAIL,
+                        true,
+                    )?
+                    .finish();
+                Ok(())
+            }
+        }
+        pub struct ProblemArgs<'a> {
+            pub kind: ProblemKind,
+            pub host: u32,
+            pub osd: u64,
+            pub detail: Option<::flatbuffers::WIPOffset<&'a str>>,
+        }
+        impl<'a> Default for ProblemArgs<'a> {
+            #[inline]
+            fn default() -> Self {
+                ProblemArgs {
+                    kind: ProblemKind::HostSilent,
+                    host: 0,
+                    osd: 0,
+                    detail: None, // required field
+                }
+            }
+        }
+
+        pub struct ProblemBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+            fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+            start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+        }
+        impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ProblemBuilder<'a, 'b, A> {
+            #[inline]
+            pub fn add_kind(&mut self, kind: ProblemKind) {
+                self.fbb_
+                    .push_slot::<ProblemKind>(Problem::VT_KIND, kind, ProblemKind::HostSilent);
+            }
+            #[inline]
+            pub fn add_host(&mut self, host: u32) {
+                self.fbb_.push_slot::<u32>(Problem::VT_HOST, host, 0);
+            }
+            #[inline]
+            pub fn add_osd(&mut self, osd: u64) {
+                self.fbb_.push_slot::<u64>(Problem::VT_OSD, osd, 0);
+            }
+            #[inline]
+            pub fn add_detail(&mut self, detail: ::flatbuffers::WIPOffset<&'b str>) {
+                self.fbb_
+                    .push_slot_always::<::flatbuffers::WIPOffset<_>>(Problem::VT_DETAIL, detail);
+            }
+            #[inline]
+            pub fn new(
+                _fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+            ) -> ProblemBuilder<'a, 'b, A> {
+                let start = _fbb.start_table();
+                ProblemBuilder {
+                    fbb_: _fbb,
+                    start_: start,
+                }
+            }
+            #[inline]
+            pub fn finish(self) -> ::flatbuffers::WIPOffset<Problem<'a>> {
+                let o = self.fbb_.end_table(self.start_);
+                self.fbb_.required(o, Problem::VT_DETAIL, "detail");
+                ::flatbuffers::WIPOffset::new(o.value())
+            }
+        }
+
+        impl ::core::fmt::Debug for Problem<'_> {
+            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+                let mut ds = f.debug_struct("Problem");
+                ds.field("kind", &self.kind());
+                ds.field("host", &self.host());
+                ds.field("osd", &self.osd());
+                ds.field("detail", &self.detail());
+                ds.finish()
+            }
+        }
+        #[derive(Debug, Clone, PartialEq)]
+        pub struct ProblemT {
+            pub kind: ProblemKind,
+            pub host: u32,
+            pub osd: u64,
+            pub detail: alloc::string::String,
+        }
+        impl Default for ProblemT {
+            fn default() -> Self {
+                Self {
+                    kind: ProblemKind::HostSilent,
+                    host: 0,
+                    osd: 0,
+                    detail: alloc::string::ToString::to_string(""),
+                }
+            }
+        }
+        impl ProblemT {
+            pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+                &self,
+                _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>,
+            ) -> ::flatbuffers::WIPOffset<Problem<'b>> {
+                let kind = self.kind;
+                let host = self.host;
+                let osd = self.osd;
+                let detail = Some({
+                    let x = &self.detail;
+                    _fbb.create_string(x)
+                });
+                Problem::create(
+                    _fbb,
+                    &ProblemArgs {
+                        kind,
+                        host,
+                        osd,
+                        detail,
+                    },
+                )
+            }
+        }
         pub enum HostReportOffset {}
         #[derive(Copy, Clone, PartialEq)]
 
@@ -20131,6 +21067,11 @@ pub mod shingle {
             pub const VT_COMMITS: ::flatbuffers::VOffsetT = 38;
             pub const VT_SYNCS: ::flatbuffers::VOffsetT = 40;
             pub const VT_RECENT_FINDINGS: ::flatbuffers::VOffsetT = 42;
+            pub const VT_FINDINGS_OPEN: ::flatbuffers::VOffsetT = 44;
+            pub const VT_MANIFEST_BYTES: ::flatbuffers::VOffsetT = 46;
+            pub const VT_LACK: ::flatbuffers::VOffsetT = 48;
+            pub const VT_PROBLEMS: ::flatbuffers::VOffsetT = 50;
+            pub const VT_PROBLEMS_TOTAL: ::flatbuffers::VOffsetT = 52;
 
             #[inline]
             pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -20147,6 +21088,9 @@ pub mod shingle {
                 args: &'args CellStatusArgs<'args>,
             ) -> ::flatbuffers::WIPOffset<CellStatus<'bldr>> {
                 let mut builder = CellStatusBuilder::new(_fbb);
+                builder.add_problems_total(args.problems_total);
+                builder.add_manifest_bytes(args.manifest_bytes);
+                builder.add_findings_open(args.findings_open);
                 builder.add_syncs(args.syncs);
                 builder.add_commits(args.commits);
                 builder.add_findings(args.findings);
@@ -20160,6 +21104,9 @@ pub mod shingle {
                 builder.add_objects(args.objects);
                 builder.add_volumes_closed(args.volumes_closed);
                 builder.add_volumes_open(args.volumes_open);
+                if let Some(x) = args.problems {
+                    builder.add_problems(x);
+                }
                 if let Some(x) = args.recent_findings {
                     builder.add_recent_findings(x);
                 }
@@ -20171,6 +21118,7 @@ pub mod shingle {
                 if let Some(x) = args.cell {
                     builder.add_cell(x);
                 }
+                builder.add_lack(args.lack);
                 builder.add_copies(args.copies);
                 builder.add_ready(args.ready);
                 builder.finish()
@@ -20206,6 +21154,14 @@ pub mod shingle {
                     let x = self.recent_findings();
                     x.iter().map(|t| t.unpack()).collect()
                 };
+                let findings_open = self.findings_open();
+                let manifest_bytes = self.manifest_bytes();
+                let lack = self.lack();
+                let problems = {
+                    let x = self.problems();
+                    x.iter().map(|t| t.unpack()).collect()
+                };
+                let problems_total = self.problems_total();
                 CellStatusT {
                     cell,
                     ready,
@@ -20227,6 +21183,11 @@ pub mod shingle {
                     commits,
                     syncs,
                     recent_findings,
+                    findings_open,
+                    manifest_bytes,
+                    lack,
+                    problems,
+                    problems_total,
                 }
             }
 
@@ -20435,7 +21396,7 @@ pub mod shingle {
             #[inline]
             pub fn recent_findings(
                 &self,
-            ) -> ::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Finding<'a>>>
+            ) -> ::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<FindingRecord<'a>>>
             {
                 // Safety:
                 // Created from valid Table for this object
@@ -20443,8 +21404,71 @@ pub mod shingle {
                 unsafe {
                     self._tab
                         .get::<::flatbuffers::ForwardsUOffset<
-                            ::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Finding>>,
+                            ::flatbuffers::Vector<
+                                'a,
+                                ::flatbuffers::ForwardsUOffset<FindingRecord>,
+                            >,
                         >>(CellStatus::VT_RECENT_FINDINGS, None)
+                        .unwrap()
+                }
+            }
+            #[inline]
+            pub fn findings_open(&self) -> u64 {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab
+                        .get::<u64>(CellStatus::VT_FINDINGS_OPEN, Some(0))
+                        .unwrap()
+                }
+            }
+            #[inline]
+            pub fn manifest_bytes(&self) -> u64 {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab
+                        .get::<u64>(CellStatus::VT_MANIFEST_BYTES, Some(0))
+                        .unwrap()
+                }
+            }
+            #[inline]
+            pub fn lack(&self) -> Lack {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab
+                        .get::<Lack>(CellStatus::VT_LACK, Some(Lack::Nothing))
+                        .unwrap()
+                }
+            }
+            #[inline]
+            pub fn problems(
+                &self,
+            ) -> ::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Problem<'a>>>
+            {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab
+                        .get::<::flatbuffers::ForwardsUOffset<
+                            ::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Problem>>,
+                        >>(CellStatus::VT_PROBLEMS, None)
+                        .unwrap()
+                }
+            }
+            #[inline]
+            pub fn problems_total(&self) -> u64 {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab
+                        .get::<u64>(CellStatus::VT_PROBLEMS_TOTAL, Some(0))
                         .unwrap()
                 }
             }
@@ -20479,8 +21503,15 @@ pub mod shingle {
                     .visit_field::<u64>("commits", Self::VT_COMMITS, false)?
                     .visit_field::<u64>("syncs", Self::VT_SYNCS, false)?
                     .visit_field::<::flatbuffers::ForwardsUOffset<
-                        ::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<Finding>>,
+                        ::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<FindingRecord>>,
                     >>("recent_findings", Self::VT_RECENT_FINDINGS, true)?
+                    .visit_field::<u64>("findings_open", Self::VT_FINDINGS_OPEN, false)?
+                    .visit_field::<u64>("manifest_bytes", Self::VT_MANIFEST_BYTES, false)?
+                    .visit_field::<Lack>("lack", Self::VT_LACK, false)?
+                    .visit_field::<::flatbuffers::ForwardsUOffset<
+                        ::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<Problem>>,
+                    >>("problems", Self::VT_PROBLEMS, true)?
+                    .visit_field::<u64>("problems_total", Self::VT_PROBLEMS_TOTAL, false)?
                     .finish();
                 Ok(())
             }
@@ -20511,9 +21542,18 @@ pub mod shingle {
             pub syncs: u64,
             pub recent_findings: Option<
                 ::flatbuffers::WIPOffset<
-                    ::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Finding<'a>>>,
+                    ::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<FindingRecord<'a>>>,
                 >,
             >,
+            pub findings_open: u64,
+            pub manifest_bytes: u64,
+            pub lack: Lack,
+            pub problems: Option<
+                ::flatbuffers::WIPOffset<
+                    ::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Problem<'a>>>,
+                >,
+            >,
+            pub problems_total: u64,
         }
         impl<'a> Default for CellStatusArgs<'a> {
             #[inline]
@@ -20539,6 +21579,11 @@ pub mod shingle {
                     commits: 0,
                     syncs: 0,
                     recent_findings: None, // required field
+                    findings_open: 0,
+                    manifest_bytes: 0,
+                    lack: Lack::Nothing,
+                    problems: None, // required field
+                    problems_total: 0,
                 }
             }
         }
@@ -20652,13 +21697,45 @@ pub mod shingle {
             pub fn add_recent_findings(
                 &mut self,
                 recent_findings: ::flatbuffers::WIPOffset<
-                    ::flatbuffers::Vector<'b, ::flatbuffers::ForwardsUOffset<Finding<'b>>>,
+                    ::flatbuffers::Vector<'b, ::flatbuffers::ForwardsUOffset<FindingRecord<'b>>>,
                 >,
             ) {
                 self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(
                     CellStatus::VT_RECENT_FINDINGS,
                     recent_findings,
                 );
+            }
+            #[inline]
+            pub fn add_findings_open(&mut self, findings_open: u64) {
+                self.fbb_
+                    .push_slot::<u64>(CellStatus::VT_FINDINGS_OPEN, findings_open, 0);
+            }
+            #[inline]
+            pub fn add_manifest_bytes(&mut self, manifest_bytes: u64) {
+                self.fbb_
+                    .push_slot::<u64>(CellStatus::VT_MANIFEST_BYTES, manifest_bytes, 0);
+            }
+            #[inline]
+            pub fn add_lack(&mut self, lack: Lack) {
+                self.fbb_
+                    .push_slot::<Lack>(CellStatus::VT_LACK, lack, Lack::Nothing);
+            }
+            #[inline]
+            pub fn add_problems(
+                &mut self,
+                problems: ::flatbuffers::WIPOffset<
+                    ::flatbuffers::Vector<'b, ::flatbuffers::ForwardsUOffset<Problem<'b>>>,
+                >,
+            ) {
+                self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(
+                    CellStatus::VT_PROBLEMS,
+                    problems,
+                );
+            }
+            #[inline]
+            pub fn add_problems_total(&mut self, problems_total: u64) {
+                self.fbb_
+                    .push_slot::<u64>(CellStatus::VT_PROBLEMS_TOTAL, problems_total, 0);
             }
             #[inline]
             pub fn new(
@@ -20677,6 +21754,7 @@ pub mod shingle {
                 self.fbb_.required(o, CellStatus::VT_HOSTS, "hosts");
                 self.fbb_
                     .required(o, CellStatus::VT_RECENT_FINDINGS, "recent_findings");
+                self.fbb_.required(o, CellStatus::VT_PROBLEMS, "problems");
                 ::flatbuffers::WIPOffset::new(o.value())
             }
         }
@@ -20704,6 +21782,11 @@ pub mod shingle {
                 ds.field("commits", &self.commits());
                 ds.field("syncs", &self.syncs());
                 ds.field("recent_findings", &self.recent_findings());
+                ds.field("findings_open", &self.findings_open());
+                ds.field("manifest_bytes", &self.manifest_bytes());
+                ds.field("lack", &self.lack());
+                ds.field("problems", &self.problems());
+                ds.field("problems_total", &self.problems_total());
                 ds.finish()
             }
         }
@@ -20728,7 +21811,12 @@ pub mod shingle {
             pub commit_p99_us: u32,
             pub commits: u64,
             pub syncs: u64,
-            pub recent_findings: alloc::vec::Vec<FindingT>,
+            pub recent_findings: alloc::vec::Vec<FindingRecordT>,
+            pub findings_open: u64,
+            pub manifest_bytes: u64,
+            pub lack: Lack,
+            pub problems: alloc::vec::Vec<ProblemT>,
+            pub problems_total: u64,
         }
         impl Default for CellStatusT {
             fn default() -> Self {
@@ -20753,6 +21841,11 @@ pub mod shingle {
                     commits: 0,
                     syncs: 0,
                     recent_findings: Default::default(),
+                    findings_open: 0,
+                    manifest_bytes: 0,
+                    lack: Lack::Nothing,
+                    problems: Default::default(),
+                    problems_total: 0,
                 }
             }
         }
@@ -20790,6 +21883,15 @@ pub mod shingle {
                     let w: alloc::vec::Vec<_> = x.iter().map(|t| t.pack(_fbb)).collect();
                     _fbb.create_vector(&w)
                 });
+                let findings_open = self.findings_open;
+                let manifest_bytes = self.manifest_bytes;
+                let lack = self.lack;
+                let problems = Some({
+                    let x = &self.problems;
+                    let w: alloc::vec::Vec<_> = x.iter().map(|t| t.pack(_fbb)).collect();
+                    _fbb.create_vector(&w)
+                });
+                let problems_total = self.problems_total;
                 CellStatus::create(
                     _fbb,
                     &CellStatusArgs {
@@ -20813,6 +21915,11 @@ pub mod shingle {
                         commits,
                         syncs,
                         recent_findings,
+                        findings_open,
+                        manifest_bytes,
+                        lack,
+                        problems,
+                        problems_total,
                     },
                 )
             }

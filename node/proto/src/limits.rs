@@ -42,6 +42,11 @@ pub const OSD_SHARE_MAX: u32 = 1000;
 pub const SHARD_FINDINGS_MAX: usize = 1024;
 /// Findings in one heartbeat.
 pub const HEARTBEAT_FINDINGS_MAX: usize = 64;
+/// Extents named in one heartbeat, those that are gone included: about 80 bytes each. A host with more tells of them in
+/// several heartbeats. Also the extents named in the answer to a host's status.
+pub const HEARTBEAT_EXTENTS_MAX: usize = 8192;
+/// Extents of one OSD that control keeps: 64 TB of 1 GiB extents is half of it. More are not listed.
+pub const OSD_EXTENTS_MAX: usize = 131_072;
 /// Bytes a recovery scan reads at once when it looks for headers.
 pub const SCAN_WINDOW_BYTES: u32 = 64 * KIB as u32;
 /// What a caller that was told to slow down is advised to wait.
@@ -52,7 +57,7 @@ pub const COPIES: usize = 4;
 /// Volumes a put may try before the client is told to slow down: the first and two more.
 pub const PUT_VOLUMES_MAX: usize = 3;
 
-/// Body of a frame: the largest is a batch of Block Index rows or a heartbeat with every extent of a host.
+/// Body of a frame: the largest is a batch of Block Index rows or a heartbeat of a large host.
 pub const FRAME_BODY_BYTES_MAX: u32 = 4 * MIB as u32;
 /// Payload of a frame: one sealed block.
 pub const FRAME_PAYLOAD_BYTES_MAX: u32 = SEALED_BYTES_MAX;
@@ -285,6 +290,8 @@ const _: () = assert!(STORE_CONFLICT_KEYS_MAX > TRANSACTION_BYTES_MAX / 8);
 const _: () = assert!(INTENT_LEASE_MS > PUT_VOLUMES_MAX as u64 * PUT_DEADLINE_MS);
 const _: () = assert!(COPY_BUDGET_BYTES >= 2 * SEALED_BYTES_MAX as u64);
 const _: () = assert!(READ_PATIENCE_MS < READ_DEADLINE_MS && HEDGE_DELAY_DEFAULT_MS < READ_PATIENCE_MS);
+// A heartbeat also has up to a few hundred OSDs of under 500 bytes and its findings.
+const _: () = assert!(HEARTBEAT_EXTENTS_MAX * 128 <= FRAME_BODY_BYTES_MAX as usize / 2);
 const _: () = assert!(EXTENT_BYTES_DEFAULT > 8 * VOLUME_FREE_BYTES_MIN);
 const _: () = assert!(HOST_SUSPECT_MS >= 4 * HEARTBEAT_INTERVAL_MS);
 const _: () = assert!(BLOCKS_PER_REQUEST_MAX.is_multiple_of(BLOCKS_PER_TRANSACTION_MAX));

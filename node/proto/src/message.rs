@@ -15,22 +15,26 @@ pub use wire::{
     CommitBlocksT as CommitBlocks, CompleteUploadT as CompleteUpload, CopyBlocksT as CopyBlocks,
     CreateExtentT as CreateExtent, CreateS3BucketT as CreateS3Bucket, CreateUploadT as CreateUpload,
     DeleteObjectT as DeleteObject, DeleteS3BucketT as DeleteS3Bucket, DoneT as Done, ErrorReplyT as ErrorReply,
-    ExtentClosedT as ExtentClosed, ExtentCreatedT as ExtentCreated, ExtentReportT as ExtentReport, FindingT as Finding,
-    FinishObjectT as FinishObject, FinishPartT as FinishPart, GetStatusT as GetStatus, GetVolumesT as GetVolumes,
-    Hash256T as Hash256, HeadObjectT as HeadObject, HeadS3BucketT as HeadS3Bucket, HeartbeatReplyT as HeartbeatReply,
-    HeartbeatT as Heartbeat, HelloReplyT as HelloReply, HelloT as Hello, HostReportT as HostReport,
-    HostStatusReplyT as HostStatusReply, HostStatusT as HostStatus, Id128T as Id128, IntentOpenedT as IntentOpened,
-    Lack, ListBlocksT as ListBlocks, ListObjectsT as ListObjects, ListPartsT as ListParts,
-    ListS3BucketsT as ListS3Buckets, ListUploadsT as ListUploads, MemberT as Member, NewBlockT as NewBlock,
-    ObjectFinishedT as ObjectFinished, ObjectHeadT as ObjectHead, ObjectHeadersT as ObjectHeaders,
-    ObjectListT as ObjectList, ObjectRowT as ObjectRow, OpenIntentT as OpenIntent, OsdReportT as OsdReport,
-    PartNameT as PartName, PartRowT as PartRow, PartsT as Parts, PlanReadT as PlanRead, PlannedBlockT as PlannedBlock,
-    PreconditionT as Precondition, ReadBlockT as ReadBlock, ReadPlanT as ReadPlan, RenewIntentT as RenewIntent,
-    ReportFindingT as ReportFinding, ReportSuspectT as ReportSuspect, S3BucketT as S3Bucket, S3BucketsT as S3Buckets,
-    UploadCreatedT as UploadCreated, UploadRowT as UploadRow, UploadsT as Uploads, UserMetadataT as UserMetadata,
-    VolumeT as Volume, VolumesT as Volumes,
+    ExtentClosedT as ExtentClosed, ExtentCreatedT as ExtentCreated, ExtentReportT as ExtentReport,
+    FindingRecordT as FindingRecord, FindingT as Finding, FinishObjectT as FinishObject, FinishPartT as FinishPart,
+    GetStatusT as GetStatus, GetVolumesT as GetVolumes, Hash256T as Hash256, HeadObjectT as HeadObject,
+    HeadS3BucketT as HeadS3Bucket, HeartbeatReplyT as HeartbeatReply, HeartbeatT as Heartbeat,
+    HelloReplyT as HelloReply, HelloT as Hello, HostReportT as HostReport, HostStatusReplyT as HostStatusReply,
+    HostStatusT as HostStatus, Id128T as Id128, IntentOpenedT as IntentOpened, Lack, ListBlocksT as ListBlocks,
+    ListObjectsT as ListObjects, ListPartsT as ListParts, ListS3BucketsT as ListS3Buckets, ListUploadsT as ListUploads,
+    MemberT as Member, NewBlockT as NewBlock, ObjectFinishedT as ObjectFinished, ObjectHeadT as ObjectHead,
+    ObjectHeadersT as ObjectHeaders, ObjectListT as ObjectList, ObjectRowT as ObjectRow, OpenIntentT as OpenIntent,
+    OsdReportT as OsdReport, PartNameT as PartName, PartRowT as PartRow, PartsT as Parts, PlanReadT as PlanRead,
+    PlannedBlockT as PlannedBlock, PreconditionT as Precondition, ProblemT as Problem, ReadBlockT as ReadBlock,
+    ReadPlanT as ReadPlan, RenewIntentT as RenewIntent, ReportFindingT as ReportFinding,
+    ReportSuspectT as ReportSuspect, S3BucketT as S3Bucket, S3BucketsT as S3Buckets, UploadCreatedT as UploadCreated,
+    UploadRowT as UploadRow, UploadsT as Uploads, UserMetadataT as UserMetadata, VolumeT as Volume,
+    VolumesT as Volumes,
 };
-pub use wire::{Compression, ErrorCode, ExtentState, FindingKind, OsdState, Role, SuspectReason};
+pub use wire::{
+    Compression, ErrorCode, ExtentState, FindingKind, FindingOwner, FindingState, OsdState, ProblemKind, Role,
+    SuspectReason,
+};
 pub use wire::{RequestBodyT as Request, ResponseBodyT as Response};
 
 /// A body that does not decode.

@@ -1,6 +1,7 @@
-//! Heartbeats: every OSD of the shard with its extents, to control, and findings until they are acknowledged.
+//! Heartbeats: every OSD of the shard with what is new of its extents (`listing`), to control, and findings until they are
+//! acknowledged.
 //!
-//! An answered heartbeat acknowledges its findings. A host sends one heartbeat for all its shards: the first shard
+//! An answered heartbeat acknowledges its findings, and its extents if control goes on with their listing. A host sends one heartbeat for all its shards: the first shard
 //! sends, the others leave their reports on the board.
 
 use std::mem::take;
@@ -11,6 +12,7 @@ use shingle_proto::limits::HEARTBEAT_INTERVAL_MS;
 use shingle_proto::message::{Heartbeat, Request, Response};
 use shingle_seam::rpc::{CallMeta, Peers, RpcError};
 
+use super::board::{Collected, Numbers, ShardNews};
 use super::shard::{Shard, ShardConfig};
 
 /// A heartbeat without an answer for longer is given up.
@@ -28,15 +30,18 @@ pub(super) enum HeartbeatError {
 /// Asks control which cell it is, with a heartbeat of a host that has mounted nothing yet.
 pub(super) async fn hello(peers: &Peers, config: &ShardConfig) -> Result<CellId, HeartbeatError> {
     let (host, boot) = (config.host.0, config.boot.0);
-    let heartbeat = Heartbeat { host, boot, sequence: 0, osds: Vec::new(), findings: Vec::new() };
-    send(peers, config, heartbeat).await
+    let heartbeat = Heartbeat { host, boot, sequence: 0, osds: Vec::new(), findings: Vec::new(), listing: 0 };
+    let (cell, listing) = send(peers, config, heartbeat).await?;
+    config.board.answered(&Collected::default(), cell, listing);
+    Ok(cell)
 }
 
-async fn send(peers: &Peers, config: &ShardConfig, heartbeat: Heartbeat) -> Result<CellId, HeartbeatError> {
+/// The cell and the listing that control names.
+async fn send(peers: &Peers, config: &ShardConfig, heartbeat: Heartbeat) -> Result<(CellId, u64), HeartbeatError> {
     let meta = CallMeta::client(HEARTBEAT_DEADLINE);
     let reply = peers.call(config.control, &meta, Request::Heartbeat(Box::new(heartbeat)), None).await?;
     match reply.response {
-        Response::HeartbeatReply(reply) => Ok(CellId::from(&reply.cell)),
+        Response::HeartbeatReply(reply) => Ok((CellId::from(&reply.cell), reply.listing)),
         _ => Err(HeartbeatError::Response),
     }
 }
@@ -48,14 +53,11 @@ impl Shard {
         let mut heard = true;
         loop {
             let started = self.world.clock.now();
-            let (findings, acknowledges) = self.findings.batch();
-            let board = &self.config.board;
-            let (acknowledged, cell) = board.renew(self.config.shard, self.reports(), (findings, acknowledges));
-            self.findings.acknowledge(acknowledged);
-            if let Some(cell) = cell.filter(|cell| *cell != self.cell) {
+            if let Some(cell) = self.config.board.named().cell.filter(|cell| *cell != self.cell) {
                 self.end(cell);
                 return;
             }
+            self.leave_news();
             if self.config.shard == 0 {
                 match self.send_heartbeat().await {
                     Ok(()) if !heard => {
@@ -75,6 +77,22 @@ impl Shard {
         }
     }
 
+    /// Takes in what control has acknowledged, and leaves on the board what it does not know.
+    fn leave_news(&self) {
+        let board = &self.config.board;
+        let acknowledged = board.acknowledged(self.config.shard);
+        self.findings.acknowledge(acknowledged.findings);
+        let mut listing = self.listing.borrow_mut();
+        listing.acknowledge(acknowledged.page);
+        listing.go_on(board.named().listing);
+        let number = listing.number();
+        drop(listing);
+        let (osds, page) = self.news();
+        let (findings, acknowledges) = self.findings.batch();
+        let numbers = Numbers { findings: acknowledges, page };
+        board.renew(self.config.shard, ShardNews { osds, findings, listing: number, numbers });
+    }
+
     /// The disks are another cell's: none of them serves any more.
     fn end(&self, cell: CellId) {
         for osd in self.osds() {
@@ -89,9 +107,10 @@ impl Shard {
         let mut collected = self.config.board.collect();
         let (osds, findings) = (take(&mut collected.osds), take(&mut collected.findings));
         let (host, boot) = self.host_and_boot();
-        let heartbeat = Heartbeat { host: host.0, boot: boot.0, sequence, osds, findings };
-        let cell = send(&self.peers, &self.config, heartbeat).await?;
-        self.config.board.answered(&collected, cell);
+        let listing = collected.listing;
+        let heartbeat = Heartbeat { host: host.0, boot: boot.0, sequence, osds, findings, listing };
+        let (cell, listing) = send(&self.peers, &self.config, heartbeat).await?;
+        self.config.board.answered(&collected, cell, listing);
         Ok(())
     }
 }

@@ -11,6 +11,7 @@ pub mod findings;
 mod heartbeat;
 mod labels;
 mod ledger;
+mod listing;
 pub mod mount;
 pub mod policy;
 pub mod refusal;

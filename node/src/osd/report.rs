@@ -10,10 +10,20 @@ use super::store::Osd;
 impl Osd {
     /// The OSD's state, counters and every extent. `address` is where its shard listens.
     pub fn report(&self, address: SocketAddr) -> OsdReport {
-        let extents = self.extents.borrow();
+        let mut extents = Vec::new();
+        let report = self.report_showing(address, &mut |extent| extents.push(extent));
+        OsdReport { extents, listed: true, ..report }
+    }
+
+    /// The OSD's state and counters; `each` is shown every extent, in the order of their ids. The report itself names none.
+    pub fn report_showing(&self, address: SocketAddr, each: &mut dyn FnMut(ExtentReport)) -> OsdReport {
+        let mut stored_bytes = 0;
         // One that is being created is nobody's yet.
-        let created = extents.values().filter(|extent| extent.state.get() != State::Creating);
-        let extents: Vec<ExtentReport> = created.map(|extent| extent.report()).collect();
+        for extent in self.extents.borrow().values().filter(|extent| extent.state.get() != State::Creating) {
+            let extent = extent.report();
+            stored_bytes += extent.record_bytes;
+            each(extent);
+        }
         let now = self.world.clock.now();
         let metrics = &self.metrics;
         let (append_p50_us, append_p99_us) = metrics.append_latencies.p50_p99_us(now);
@@ -27,7 +37,7 @@ impl Osd {
             extents_total: self.layout().extents,
             extents_free: self.slots_left() as u32,
             capacity_bytes: u64::from(self.layout().extents) * self.layout().payload_bytes(),
-            stored_bytes: extents.iter().map(|extent| extent.record_bytes).sum(),
+            stored_bytes,
             appends: metrics.appends.get(),
             append_bytes: metrics.append_bytes.get(),
             reads: metrics.reads.get(),
@@ -38,7 +48,9 @@ impl Osd {
             append_p99_us,
             read_p50_us,
             read_p99_us,
-            extents,
+            extents: Vec::new(),
+            gone: Vec::new(),
+            listed: false,
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Everything it does goes through its [`World`], so simulation runs it as it is.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use futures_util::future::{select, try_join_all};
 use shingle_proto::ids::{BootId, CellId, HostId, OsdId};
-use shingle_proto::limits::HEARTBEAT_INTERVAL_MS;
-use shingle_proto::message::{OsdReport, Role};
+use shingle_proto::limits::{HEARTBEAT_EXTENTS_MAX, HEARTBEAT_INTERVAL_MS};
+use shingle_proto::message::{ExtentReport, OsdReport, Role};
 use shingle_seam::World;
 use shingle_seam::gate::Gate;
 use shingle_seam::rpc::{Peers, ServeOptions, serve};
@@ -21,6 +21,7 @@ use shingle_seam::rpc::{Peers, ServeOptions, serve};
 use super::board::Board;
 use super::budget::Budgets;
 use super::findings::Findings;
+use super::listing::{Listing, extents_max};
 use super::mount::{Disk, MountError, MountReport, mount, read_label, write_label};
 use super::policy::DiskPolicy;
 use super::store::Osd;
@@ -71,6 +72,7 @@ pub struct Shard {
     pub(super) findings: Rc<Findings>,
     pub(super) peers: Peers,
     pub(super) heartbeats: Cell<u64>,
+    pub(super) listing: RefCell<Listing>,
     mounted: Vec<MountReport>,
     /// Closed when the shard stops; its tasks wait for that.
     stopping: Rc<Gate>,
@@ -132,10 +134,19 @@ impl Shard {
             .map(|((disk, label), budgets)| mount(world.clone(), disk, label, findings.clone(), budgets));
         let (osds, mounted) = try_join_all(mounting).await?.into_iter().unzip();
         let budget_bytes = Budgets::credit_bytes(config.budget_bytes);
-        let heartbeats = Cell::new(0);
-        let stopping = Rc::new(Gate::new(0));
-        let shard =
-            Rc::new(Self { world, config, address, osds, cell, findings, peers, heartbeats, mounted, stopping });
+        let shard = Rc::new(Self {
+            world,
+            config,
+            address,
+            osds,
+            cell,
+            findings,
+            peers,
+            heartbeats: Cell::new(0),
+            listing: RefCell::default(),
+            mounted,
+            stopping: Rc::new(Gate::new(0)),
+        });
         let serving = serve(shard.world.clone(), listener, shard.clone(), ServeOptions { budget_bytes });
         shard.spawn_until_stopped("serve", serving);
         let beating = shard.clone();
@@ -187,8 +198,24 @@ impl Shard {
         &self.findings
     }
 
+    /// Every OSD with its extents, as many of them as one answer can name.
     pub(super) fn reports(&self) -> Vec<OsdReport> {
-        self.osds.iter().map(|osd| osd.report(self.address)).collect()
+        let mut room = HEARTBEAT_EXTENTS_MAX;
+        let report = |osd: &Rc<Osd>| {
+            let mut report = osd.report(self.address);
+            report.listed = report.extents.len() <= room;
+            report.extents.truncate(room);
+            room -= report.extents.len();
+            report
+        };
+        self.osds.iter().map(report).collect()
+    }
+
+    /// Every OSD with what is new of its extents, and the number that acknowledges them.
+    pub(super) fn news(&self) -> (Vec<OsdReport>, u64) {
+        let extents_max = extents_max(self.config.board.shards());
+        let report = |osd: &Rc<Osd>, each: &mut dyn FnMut(ExtentReport)| osd.report_showing(self.address, each);
+        self.listing.borrow_mut().page(&self.osds, extents_max, |osd| osd.id(), report)
     }
 
     pub(super) fn process_name(&self) -> String {

@@ -46,7 +46,7 @@ impl Service for Control {
             match request {
                 Request::Heartbeat(heartbeat) => {
                     self.heard.borrow_mut().push(*heartbeat);
-                    Response::HeartbeatReply(Box::new(HeartbeatReply { cell: self.cell.into() })).into()
+                    Response::HeartbeatReply(Box::new(HeartbeatReply { cell: self.cell.into(), listing: 1 })).into()
                 }
                 _ => ErrorReply::new(ErrorCode::Unsupported, 0, "heartbeats only").into(),
             }

@@ -113,7 +113,7 @@ impl From<&CellStatus> for StatusDocument {
             commit_p99_us: status.commit_p99_us,
             commits: status.commits,
             syncs: status.syncs,
-            recent_findings: status.recent_findings.iter().map(Into::into).collect(),
+            recent_findings: status.recent_findings.iter().map(|record| record.finding.as_ref().into()).collect(),
         }
     }
 }

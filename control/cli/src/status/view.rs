@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{Attribute, Cell, CellAlignment, Color, Table};
-use shingle_proto::message::{CellStatus, HostReport, OsdReport, OsdState};
+use shingle_proto::message::{CellStatus, FindingRecord, HostReport, OsdReport, OsdState};
 
 use crate::status::document::{ratio, stored_bytes};
 use crate::units;
@@ -144,7 +144,8 @@ pub fn right(text: impl ToString) -> Cell {
 
 /// The newest findings, one line each.
 pub fn findings(status: &CellStatus) -> Vec<String> {
-    let line = |finding: &shingle_proto::message::Finding| {
+    let line = |record: &FindingRecord| {
+        let finding = &record.finding;
         let kind = finding.kind.variant_name().unwrap_or("Unknown");
         format!("{} on osd-{:x}: {}", console::style(kind).red(), finding.osd, finding.detail)
     };
