@@ -52,7 +52,7 @@ pub fn block_on<F: Future>(driver: &dyn Driver, future: F) -> Result<F::Output, 
 
 /// Runs a future until it ends or time has passed `steps` times; `None` when it has not ended. A power cut between two
 /// steps meets commands in flight.
-pub fn run_steps<F: Future>(
+pub fn run_steps<F: Future + ?Sized>(
     driver: &dyn Driver,
     mut future: Pin<&mut F>,
     steps: u64,

@@ -12,6 +12,7 @@ pub mod faulty;
 pub mod geometry;
 pub mod image;
 pub mod model;
+pub mod qualify;
 pub mod recorder;
 pub mod ring;
 pub mod zone;

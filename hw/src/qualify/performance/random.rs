@@ -1,0 +1,144 @@
+//! P-03, P-04, P-05, P-15, P-19: random reads, alone and beside other work.
+
+use super::load::{Field, closed_loop, open_loop, poisson, rate};
+use crate::qualify::bench::Bench;
+use crate::qualify::findings::{Findings, Halt};
+use crate::qualify::statistics::{self, Observed};
+
+/// Bytes per zone that reads are spread over.
+const FIELD_BYTES: u64 = 8 << 20;
+
+fn field(bench: &Bench) -> Result<Field, Halt> {
+    Field::write(bench, bench.scale.positions.max(12), FIELD_BYTES)
+}
+
+/// The curves of P-03; the rate of 4 KiB reads, 32 deep.
+fn closed_loop_curves(bench: &Bench, findings: &mut Findings) -> Result<f64, Halt> {
+    let field = field(bench)?;
+    let count = (bench.scale.samples / 10).max(100);
+    let mut best = 0.0;
+    for bytes in [4 << 10, 64 << 10, 1 << 20] {
+        if bytes > u64::from(bench.geometry().transfer_bytes_max).min(field.bytes) {
+            continue;
+        }
+        let mut points = Vec::new();
+        for depth in [1usize, 4, 16, 32] {
+            bench.tick(depth as u64, 64)?;
+            let name = format!("{} KiB, {depth} deep", bytes >> 10);
+            let series = closed_loop(bench, &name, depth, count, || field.read(bench, bytes))?;
+            points.push([depth as f64, rate(&series)]);
+            if bytes == 4 << 10 {
+                best = rate(&series);
+            }
+        }
+        findings.curve_log(&format!("random read of {} KiB", bytes >> 10), "commands in flight", "reads/s", points);
+    }
+    Ok(best)
+}
+
+/// P-03.
+pub(super) fn closed_loop_reads(bench: &Bench) -> Result<Findings, Halt> {
+    let mut findings = Findings::new();
+    let best = closed_loop_curves(bench, &mut findings)?;
+    findings.metric("random_read_4k_32", "1/s", Observed::exact(best));
+    let field = field(bench)?;
+    let series = closed_loop(bench, "random read of 4 KiB, 1 deep", 1, bench.scale.samples, || {
+        field.read(bench, bench.sector())
+    })?;
+    findings.metric("random_read_4k_1", "ms", series.mean());
+    findings.latencies.push(series.summary());
+    Ok(findings)
+}
+
+/// P-04: response time from the intended start at parts of the closed-loop maximum.
+pub(super) fn open_loop_reads(bench: &Bench) -> Result<Findings, Halt> {
+    let mut findings = Findings::new();
+    let field = field(bench)?;
+    let count = bench.scale.samples;
+    let deep = closed_loop(bench, "maximum", 32, count / 4, || field.read(bench, bench.sector()))?;
+    let most = rate(&deep);
+    let mut points = Vec::new();
+    for percent in [10u64, 30, 50, 70, 85, 95] {
+        bench.tick(percent, 100)?;
+        let at_ns = poisson(bench, most * percent as f64 / 100.0, if percent == 70 { count } else { count / 4 });
+        let name = format!("open loop at {percent} %");
+        let series = open_loop(bench, &name, &at_ns, || field.read(bench, bench.sector()))?;
+        points.push([percent as f64, series.mean().v]);
+        if percent == 70 {
+            let (name, tail) = series.best_tail();
+            findings.metric(&format!("response_70_{name}"), "ms", tail);
+            findings.latencies.push(series.summary());
+        }
+    }
+    findings.metric("random_read_max", "1/s", Observed::exact(most));
+    findings.curve("response over load", "percent of the maximum", "mean ms", points);
+    Ok(findings)
+}
+
+/// P-05: a grid of write and read load.
+pub(super) fn read_under_write(bench: &Bench) -> Result<Findings, Halt> {
+    let mut findings = Findings::new();
+    let field = field(bench)?;
+    let count = bench.scale.samples / 4;
+    let most = rate(&closed_loop(bench, "maximum", 8, count, || field.read(bench, bench.sector()))?);
+    let bytes = bench.transfer(1 << 20);
+    for share in [0u64, 25, 50] {
+        let zone = bench.fresh(1)?[0];
+        let mut points = Vec::new();
+        for percent in [10u64, 30, 50] {
+            bench.tick(share + percent, 120)?;
+            let at_ns = poisson(bench, most * percent as f64 / 100.0, count);
+            let mut turn = 0u64;
+            let mut written = 0;
+            let series = open_loop(bench, &format!("{share} % writes, {percent} % reads"), &at_ns, || {
+                turn += 1;
+                // One write of 1 MiB weighs about as much as ten reads.
+                if share > 0 && turn.is_multiple_of(1000 / share) && written + bytes <= bench.capacity() {
+                    written += bytes;
+                    let append = bench.start_append(zone, written - bytes, bytes);
+                    return Box::pin(async move { append.await.map(|_| ()) });
+                }
+                field.read(bench, bench.sector())
+            })?;
+            points.push([percent as f64, series.best_tail().1.v]);
+        }
+        findings.curve(&format!("read tail beside {share} % writes"), "percent of read maximum", "ms", points);
+    }
+    Ok(findings)
+}
+
+/// P-15: reads beside a scrub of growing share.
+pub(super) fn verification_share(bench: &Bench) -> Result<Findings, Halt> {
+    let mut findings = Findings::new();
+    let field = field(bench)?;
+    let count = bench.scale.samples / 4;
+    let most = rate(&closed_loop(bench, "maximum", 8, count, || field.read(bench, bench.sector()))?);
+    let mut points = Vec::new();
+    for share in [0u64, 10, 30, 50, 70] {
+        bench.tick(share, 80)?;
+        let at_ns = poisson(bench, most * 0.4, count);
+        let series = open_loop(bench, "foreground beside scrub", &at_ns, || {
+            let scrubs = bench.below(100) < share;
+            field.read(bench, if scrubs { 64 << 10 } else { bench.sector() })
+        })?;
+        points.push([share as f64, series.best_tail().1.v]);
+    }
+    findings.curve("foreground tail over scrub share", "scrub percent", "ms", points);
+    Ok(findings)
+}
+
+/// P-19: 32 reads at once, most near each other, some far away.
+pub(super) fn starvation(bench: &Bench) -> Result<Findings, Halt> {
+    let mut findings = Findings::new();
+    let field = field(bench)?;
+    let near = Field { zones: field.zones.iter().copied().take(2).collect(), bytes: field.bytes };
+    let series = closed_loop(bench, "near and far reads", 32, bench.scale.samples, || {
+        let source = if bench.below(20) == 0 { &field } else { &near };
+        source.read(bench, bench.sector())
+    })?;
+    let values = series.values_ms();
+    let factor = series.max_ms() / statistics::median(&values).max(f64::MIN_POSITIVE);
+    findings.prefer("longest_over_median <= 20", Observed::exact(factor), factor <= 20.0);
+    findings.latencies.push(series.summary());
+    Ok(findings)
+}
