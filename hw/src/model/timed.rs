@@ -145,6 +145,10 @@ impl ZonedDevice for TimedDevice {
         self.inner.geometry()
     }
 
+    fn appends_per_zone(&self) -> u16 {
+        self.inner.appends_per_zone()
+    }
+
     fn report(&self, first: ZoneId, count: u32) -> Command<Result<Vec<Zone>, DeviceError>> {
         let zones = count.min(self.geometry().zones);
         self.run(Work::Report { zones }, self.inner.report(first, count), |shared, outcome| {

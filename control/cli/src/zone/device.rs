@@ -1,11 +1,11 @@
-//! Opens a device for a tool: an emulated drive's file.
+//! Opens a device for a tool: the file of an emulated drive, a zoned block device, an NVMe namespace.
 //!
 //! A tool talks to a device with one command at a time and blocks.
 
 use std::path::Path;
 use std::rc::Rc;
 
-use shingle_hw::backend::file::{self, OpenError};
+use shingle_hw::backend::{self, OpenError, blkzoned, file, nvme};
 use shingle_hw::buffer::BufferPool;
 use shingle_hw::device::{Command, ZonedDevice};
 use shingle_hw::ring::{Ring, block_on};
@@ -35,20 +35,26 @@ impl Opened {
 pub fn open(path: &Path) -> Result<Opened, Failure> {
     let ring = Ring::new(RING_ENTRIES).map_err(Failure::io("io_uring, which devices need, does not start"))?;
     let pool = BufferPool::new(POOL_BYTES).map_err(Failure::io("no memory for transfers"))?;
-    let device = file::open(path, Rc::clone(&ring), pool).map_err(|error| refusal(&error))?;
-    Ok(Opened { device: Rc::new(device), ring })
+    let device = backend::open(path, Rc::clone(&ring), pool).map_err(|error| refusal(&error))?;
+    Ok(Opened { device, ring })
 }
 
 fn refusal(error: &OpenError) -> Failure {
     let what = error.to_string();
     match error {
-        OpenError::Missing { .. } => {
+        OpenError::File(file::OpenError::Missing { .. }) => {
             Failure::usage(what, "name a device or the file of an emulated drive; `shingle zone create` makes one")
         }
-        OpenError::Locked { .. } => {
+        OpenError::File(file::OpenError::Locked { .. })
+        | OpenError::Block(blkzoned::OpenError::Held { .. })
+        | OpenError::Nvme(nvme::OpenError::Held { .. }) => {
             Failure::InUse { what, advice: "stop the process that has it, a host most likely".into() }
         }
-        OpenError::Permission { .. } => Failure::failed(what, "run as a user who may write it"),
+        OpenError::File(file::OpenError::Permission { .. })
+        | OpenError::Block(blkzoned::OpenError::Permission { .. })
+        | OpenError::Nvme(nvme::OpenError::Permission { .. }) => {
+            Failure::failed(what, "run as a user who may write it")
+        }
         _ => Failure::unfit(what, ""),
     }
 }

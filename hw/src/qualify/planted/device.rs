@@ -243,6 +243,10 @@ impl ZonedDevice for PlantedDevice {
         &self.geometry
     }
 
+    fn appends_per_zone(&self) -> u16 {
+        self.inner.appends_per_zone()
+    }
+
     fn report(&self, first: ZoneId, count: u32) -> Command<Result<Vec<Zone>, DeviceError>> {
         let (report, this) = (self.inner.report(first, count), self.handle());
         Box::pin(async move {
