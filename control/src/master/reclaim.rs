@@ -6,14 +6,16 @@
 //! remains: whoever adds one at the same time conflicts (invariant 12).
 
 use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use shingle_proto::ids::{BlockHash, ManifestId};
 use shingle_proto::limits::{
-    RECLAIM_BLOCKS_MAX, RECLAIM_GRACE_MS, RECLAIM_INTERVAL_MS, RECLAIM_PAUSE_MS, UPLOAD_ABANDONED_MS,
+    READ_HOLD_MS, RECLAIM_BLOCKS_MAX, RECLAIM_GRACE_MS, RECLAIM_INTERVAL_MS, RECLAIM_PAUSE_MS, UPLOAD_ABANDONED_MS,
 };
+use shingle_seam::clock::Monotonic;
 
-use crate::service::catalog::{drop_upload, end_intent};
+use crate::service::catalog::{ReadHolds, drop_upload, end_intent};
 use crate::tables::Tables;
 use crate::tables::block_index::Block;
 use crate::tables::intents::Intent;
@@ -35,6 +37,8 @@ const UPLOAD_SCANS_PER_AGE: u64 = 64;
 pub struct ReclaimConfig {
     /// Deleted and replaced object versions stay readable for downloads under way.
     pub grace_ms: u64,
+    /// As long after a start they all stay: who reads them has to say so again.
+    pub restart_ms: u64,
     /// Age at which an upload neither completed nor aborted is aborted.
     pub abandoned_ms: u64,
     /// Rest between two transactions.
@@ -47,6 +51,7 @@ impl Default for ReclaimConfig {
     fn default() -> Self {
         Self {
             grace_ms: RECLAIM_GRACE_MS,
+            restart_ms: READ_HOLD_MS,
             abandoned_ms: UPLOAD_ABANDONED_MS,
             pause_ms: RECLAIM_PAUSE_MS,
             interval_ms: RECLAIM_INTERVAL_MS,
@@ -77,7 +82,9 @@ enum Step {
 /// The job.
 pub struct ReclaimJob {
     tables: Tables,
+    holds: Rc<ReadHolds>,
     config: ReclaimConfig,
+    started: Monotonic,
     progress: Cell<ReclaimProgress>,
     uploads_scanned_ms: Cell<Option<u64>>,
 }
@@ -86,9 +93,10 @@ impl ReclaimJob {
     /// The job's name in status and logs.
     pub const NAME: &'static str = "reclaim";
 
-    /// `tables` are the catalog's own, so that the counters stay right.
-    pub fn new(tables: Tables, config: ReclaimConfig) -> Self {
-        Self { tables, config, progress: Cell::default(), uploads_scanned_ms: Cell::new(None) }
+    /// `tables` and `holds` are the catalog's own, so that the counters stay right and readers are left alone.
+    pub fn new(tables: Tables, holds: Rc<ReadHolds>, config: ReclaimConfig) -> Self {
+        let started = tables.world().clock.now();
+        Self { tables, holds, config, started, progress: Cell::default(), uploads_scanned_ms: Cell::new(None) }
     }
 
     pub fn progress(&self) -> ReclaimProgress {
@@ -201,7 +209,7 @@ impl ReclaimJob {
             let rows = self.tables.look().scan::<Reclaim>(range.clone(), PAGE_ROWS).await?;
             for (key, row) in &rows {
                 range = range.after(&Reclaim::encode_key(key));
-                if !self.due(row) {
+                if !self.due(key, row) {
                     continue;
                 }
                 match self.take_apart(*key).await {
@@ -216,11 +224,13 @@ impl ReclaimJob {
         }
     }
 
-    fn due(&self, row: &Reclaim) -> bool {
-        match row.why {
-            Why::Replaced | Why::Deleted => self.now_ms() >= row.queued_ms.saturating_add(self.config.grace_ms),
-            _ => true,
-        }
+    /// What was an object's version is left alone for a grace time, and for as long as somebody reads it.
+    fn due(&self, key: &ReclaimKey, row: &Reclaim) -> bool {
+        let (ReclaimKey::Manifest(manifest), Why::Replaced | Why::Deleted) = (key, row.why) else { return true };
+        let since_start = self.tables.world().clock.now() - self.started;
+        self.now_ms() >= row.queued_ms.saturating_add(self.config.grace_ms)
+            && since_start >= Duration::from_millis(self.config.restart_ms)
+            && !self.holds.keeps(*manifest, row.queued_ms)
     }
 
     /// Takes one manifest or upload apart, to the end unless the job is paused.

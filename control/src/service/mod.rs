@@ -58,7 +58,7 @@ impl Control {
         let listen = |source| StartError::Listen { address: config.listen, source };
         let listener = world.net.listen(config.listen).map_err(listen)?;
         let address = listener.local_address();
-        let reclaim = ReclaimJob::new(catalog.tables().clone(), ReclaimConfig::default());
+        let reclaim = ReclaimJob::new(catalog.tables().clone(), catalog.holds(), ReclaimConfig::default());
         let control = Rc::new(Self { store, master: master.clone(), catalog, address });
         world.tasks.spawn("master", Box::pin(master.run()));
         world.tasks.spawn("reclaim", Box::pin(async move { reclaim.run().await }));

@@ -134,8 +134,8 @@ impl Cell {
     }
 
     pub fn reclaim_job(&self) -> ReclaimJob {
-        let config = ReclaimConfig { grace_ms: 0, pause_ms: 0, ..ReclaimConfig::default() };
-        ReclaimJob::new(self.catalog.tables().clone(), config)
+        let config = ReclaimConfig { grace_ms: 0, restart_ms: 0, pause_ms: 0, ..ReclaimConfig::default() };
+        ReclaimJob::new(self.catalog.tables().clone(), self.catalog.holds(), config)
     }
 
     pub fn drain(&self) {

@@ -1,6 +1,6 @@
 //! Reclaim: killed between any two transactions it goes on, and so do finishing and completing.
 
-use shingle_proto::limits::{INTENT_LEASE_MS, RECLAIM_GRACE_MS, UPLOAD_ABANDONED_MS};
+use shingle_proto::limits::{INTENT_LEASE_MS, READ_HOLD_MAX_MS, READ_HOLD_MS, RECLAIM_GRACE_MS, UPLOAD_ABANDONED_MS};
 use shingle_proto::message::*;
 
 use std::rc::Rc;
@@ -138,7 +138,8 @@ fn a_deleted_object_stays_readable_for_downloads_under_way_until_the_grace_is_ov
     let cell = Cell::new(1);
     let row = cell.put(KEY, &blocks([1]));
     cell.delete(KEY);
-    let job = ReclaimJob::new(cell.catalog.tables().clone(), ReclaimConfig::default());
+    let config = ReclaimConfig { restart_ms: 0, ..ReclaimConfig::default() };
+    let job = ReclaimJob::new(cell.catalog.tables().clone(), cell.catalog.holds(), config);
     assert!(!cell.sim.run(job.round()).unwrap());
     assert!(matches!(cell.plan(&row.manifest, 0, 1, 0), Response::ReadPlan(_)));
     assert_eq!(job.progress().queue, 1);
@@ -146,6 +147,63 @@ fn a_deleted_object_stays_readable_for_downloads_under_way_until_the_grace_is_ov
     assert!(cell.sim.run(job.round()).unwrap());
     expect_code(cell.plan(&row.manifest, 0, 1, 0), ErrorCode::NoSuchKey);
     assert_eq!((job.progress().queue, job.progress().finished), (0, 1));
+}
+
+#[test]
+fn a_download_under_way_keeps_a_deleted_object_as_long_as_it_says_so() {
+    let cell = Cell::new(1);
+    let row = cell.put(KEY, &blocks([1, 2, 3]));
+    let other = cell.put("other", &blocks([4]));
+    let job = cell.reclaim_job();
+    let round = || cell.sim.run(job.drain()).unwrap();
+    let goes_on = || cell.plan(&row.manifest, 0, 0, 0);
+    assert!(matches!(cell.plan(&row.manifest, 0, u64::MAX, 1), Response::ReadPlan(_)), "there is more to plan");
+    assert!(matches!(cell.plan(&other.manifest, 0, u64::MAX, 0), Response::ReadPlan(_)), "all of it is planned");
+    cell.delete(KEY);
+    cell.delete("other");
+    for _ in 0..9 {
+        cell.wait(READ_HOLD_MS / 2);
+        round();
+        assert!(matches!(goes_on(), Response::ReadPlan(_)));
+    }
+    expect_code(cell.plan(&other.manifest, 0, 1, 0), ErrorCode::NoSuchKey);
+    match cell.plan(&row.manifest, 2 << 20, 1, 0) {
+        Response::ReadPlan(plan) => assert_eq!(plan.blocks.len(), 1, "the rest can still be planned"),
+        other => panic!("{other:?}"),
+    }
+    cell.wait(READ_HOLD_MS + 1);
+    round();
+    expect_code(goes_on(), ErrorCode::NoSuchKey);
+    assert_eq!(cell.check_idle().counts, Default::default());
+}
+
+#[test]
+fn nobody_keeps_a_deleted_object_for_ever() {
+    let cell = Cell::new(1);
+    let row = cell.put(KEY, &blocks([1, 2]));
+    cell.delete(KEY);
+    cell.wait(READ_HOLD_MAX_MS - 1);
+    assert!(matches!(cell.plan(&row.manifest, 0, 0, 0), Response::ReadPlan(_)));
+    cell.drain();
+    assert!(matches!(cell.plan(&row.manifest, 0, 0, 0), Response::ReadPlan(_)));
+    cell.wait(1);
+    cell.drain();
+    expect_code(cell.plan(&row.manifest, 0, 0, 0), ErrorCode::NoSuchKey);
+}
+
+#[test]
+fn after_a_start_readers_have_time_to_say_that_they_go_on() {
+    let cell = Cell::new(1);
+    let row = cell.put(KEY, &blocks([1, 2]));
+    cell.delete(KEY);
+    cell.wait(RECLAIM_GRACE_MS);
+    let cell = cell.reopen();
+    let job = ReclaimJob::new(cell.catalog.tables().clone(), cell.catalog.holds(), ReclaimConfig::default());
+    cell.wait(READ_HOLD_MS - 1);
+    assert!(!cell.sim.run(job.round()).unwrap());
+    assert!(matches!(cell.plan(&row.manifest, 0, 0, 0), Response::ReadPlan(_)));
+    cell.wait(READ_HOLD_MS);
+    assert!(cell.sim.run(job.round()).unwrap());
 }
 
 #[test]

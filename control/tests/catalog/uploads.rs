@@ -1,5 +1,6 @@
 //! Multipart uploads: parts, listings, completion, abort.
 
+use shingle_proto::limits::READ_HOLD_MS;
 use shingle_proto::message::*;
 
 use crate::cell::{BUCKET, Cell, KEY, blocks, expect_code, expect_done, part_blocks, size};
@@ -235,6 +236,7 @@ fn ten_thousand_parts_become_one_object() {
     assert!(matches!(cell.plan(&row.manifest, last, 1, 0), Response::ReadPlan(plan) if plan.blocks.len() == 1));
     assert!(matches!(cell.plan(&row.manifest, 0, u64::MAX, 0), Response::ReadPlan(plan) if plan.blocks.len() == 1024));
     cell.delete(KEY);
+    cell.wait(READ_HOLD_MS);
     cell.drain();
     assert_eq!(cell.check_idle().counts, Default::default());
 }

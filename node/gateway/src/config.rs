@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
-use shingle_proto::limits::{GATEWAY_BUDGET_BYTES_DEFAULT, MIB, PUT_DEADLINE_MS, READ_DEADLINE_MS};
+use shingle_proto::limits::{GATEWAY_BUDGET_BYTES_DEFAULT, MIB, PUT_DEADLINE_MS, READ_DEADLINE_MS, READ_HOLD_MS};
 
 /// A gateway process's configuration: a TOML table with kebab-case keys, overlaid with flags.
 #[derive(Clone, Deserialize)]
@@ -75,6 +75,8 @@ pub struct CoreConfig {
     pub put_deadline: Duration,
     /// One read from one member.
     pub read_deadline: Duration,
+    /// How often a download under way says so, which keeps its object's blocks.
+    pub hold_interval: Duration,
 }
 
 impl CoreConfig {
@@ -86,6 +88,7 @@ impl CoreConfig {
             budget_bytes: GATEWAY_BUDGET_BYTES_DEFAULT,
             put_deadline: Duration::from_millis(PUT_DEADLINE_MS),
             read_deadline: Duration::from_millis(READ_DEADLINE_MS),
+            hold_interval: Duration::from_millis(READ_HOLD_MS / 3),
         }
     }
 }

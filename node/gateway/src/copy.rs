@@ -141,6 +141,7 @@ impl PartCopy {
         length: u64,
     ) -> Result<PartRow, GatewayError> {
         let mut stream = BlockStream::new(core.clone(), core.copy_budget.clone(), manifest, first, length);
+        let hold = stream.hold();
         let (sender, pieces) = mpsc::channel(1);
         let source = async {
             // A receiver that is gone belongs to a put that has failed, and its error is the answer.
@@ -162,8 +163,15 @@ impl PartCopy {
             Ok(())
         };
         let body = Body { pieces, declared_bytes: Some(length) };
-        let (row, ()) = tokio::try_join!(put_part(core, &self.name, self.upload, self.number, body), source)?;
-        Ok(row)
+        let copying = async { tokio::try_join!(put_part(core, &self.name, self.upload, self.number, body), source) };
+        let held = async {
+            hold.await;
+            std::future::pending().await
+        };
+        tokio::select! {
+            copied = copying => copied.map(|(row, ())| row),
+            never = held => never,
+        }
     }
 }
 

@@ -1,9 +1,11 @@
 //! Downloads: resolves object and range, proves the first block before it promises anything, then streams as fast as
 //! the client reads. An object replaced or deleted in between is looked up again as long as nothing was promised.
 
+use std::pin::pin;
 use std::rc::Rc;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use shingle_proto::message::{ErrorCode, ObjectRow};
 use tokio::sync::{mpsc, oneshot};
 
@@ -92,6 +94,7 @@ pub fn resolve(range: Option<ByteRange>, size_bytes: u64) -> Result<(u64, u64), 
 
 /// Hands pieces over while further blocks are being read.
 async fn feed(mut stream: BlockStream, sender: mpsc::Sender<Result<Bytes, GatewayError>>) {
+    let mut hold = pin!(stream.hold().fuse());
     let mut progress = Progress::Ready;
     while progress != Progress::End || stream.is_ready() {
         tokio::select! {
@@ -111,6 +114,7 @@ async fn feed(mut stream: BlockStream, sender: mpsc::Sender<Result<Bytes, Gatewa
                 Err(error) => return fail(&mut stream, &sender, error).await,
             },
             () = sender.closed() => return,
+            () = &mut hold => {}
         }
     }
 }

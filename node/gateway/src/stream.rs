@@ -121,6 +121,23 @@ impl BlockStream {
         }
     }
 
+    /// Says from time to time that the manifest is being read, as long as it is polled: reclaim leaves it alone then, so
+    /// that a slow client gets the object it began with, whatever happened to it since. Ends when that was too late.
+    pub fn hold(&self) -> impl Future<Output = ()> + use<> {
+        let (core, source) = (self.core.clone(), self.source.clone());
+        async move {
+            loop {
+                core.world.tasks.sleep(core.config.hold_interval).await;
+                let renew = PlanRead { manifest: source.manifest.clone(), ..PlanRead::default() };
+                let renewed = core.control.call_for(Request::PlanRead(Box::new(renew)), source.origin).await;
+                // A control plane that is away gives everybody time once it is back.
+                if matches!(renewed, Err(GatewayError::Refused { .. })) {
+                    return;
+                }
+            }
+        }
+    }
+
     /// Whether [`Self::take`] has something to give.
     pub fn is_ready(&self) -> bool {
         !self.ready.is_empty()

@@ -271,6 +271,11 @@ pub const RECLAIM_PAUSE_MS: u64 = 2;
 pub const RECLAIM_INTERVAL_MS: u64 = 1_000;
 /// Downloads that began before an object was deleted or replaced may plan reads for this long.
 pub const RECLAIM_GRACE_MS: u64 = 5_000;
+/// A download holds its manifest for this long each time it plans or says that it goes on, which it does three times as
+/// often. Reclaim leaves what is held, but not for longer than the second after the deletion, and not more than so many.
+pub const READ_HOLD_MS: u64 = 12_000;
+pub const READ_HOLD_MAX_MS: u64 = 6 * 3_600_000;
+pub const READ_HOLDS_MAX: usize = 65_536;
 /// A multipart upload neither completed nor aborted for 7 days is aborted.
 pub const UPLOAD_ABANDONED_MS: u64 = 7 * 24 * 3_600_000;
 
@@ -288,6 +293,8 @@ const _: () = assert!(STORE_VALUE_BYTES_MAX < TRANSACTION_BYTES_MAX);
 const _: () = assert!(STORE_COMMIT_QUEUE_BYTES_MAX > 2 * TRANSACTION_BYTES_MAX);
 const _: () = assert!(STORE_CONFLICT_KEYS_MAX > TRANSACTION_BYTES_MAX / 8);
 const _: () = assert!(INTENT_LEASE_MS > PUT_VOLUMES_MAX as u64 * PUT_DEADLINE_MS);
+// Who begins to read just before a deletion has a hold when the grace is over.
+const _: () = assert!(READ_HOLD_MS / 3 < RECLAIM_GRACE_MS);
 const _: () = assert!(COPY_BUDGET_BYTES >= 2 * SEALED_BYTES_MAX as u64);
 const _: () = assert!(READ_PATIENCE_MS < READ_DEADLINE_MS && HEDGE_DELAY_DEFAULT_MS < READ_PATIENCE_MS);
 // A heartbeat also has up to a few hundred OSDs of under 500 bytes and its findings.

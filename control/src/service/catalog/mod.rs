@@ -9,6 +9,7 @@ mod check;
 mod complete;
 mod copy;
 mod finish;
+mod holds;
 mod intents;
 mod list;
 mod locate;
@@ -22,6 +23,7 @@ use std::rc::Rc;
 use shingle_proto::message::{Done, ErrorCode, ErrorReply, Request, Response};
 use shingle_seam::World;
 
+pub use self::holds::ReadHolds;
 pub(crate) use self::intents::end_intent;
 pub use self::locate::Locate;
 pub(crate) use self::uploads::drop_upload;
@@ -34,11 +36,13 @@ use crate::tables::work::TableError;
 pub struct Catalog {
     tables: Tables,
     locate: Rc<dyn Locate>,
+    holds: Rc<ReadHolds>,
 }
 
 impl Catalog {
     pub fn new(world: World, store: Rc<dyn Store>, locate: Rc<dyn Locate>) -> Self {
-        Self { tables: Tables::new(world, store), locate }
+        let holds = Rc::new(ReadHolds::new(world.clone()));
+        Self { tables: Tables::new(world, store), locate, holds }
     }
 
     /// Counts what the tables hold; to be called once, before requests are served.
@@ -49,6 +53,11 @@ impl Catalog {
     /// The tables, with the counters the catalog keeps: reclaim works through these.
     pub fn tables(&self) -> &Tables {
         &self.tables
+    }
+
+    /// What is being read: reclaim leaves it alone.
+    pub fn holds(&self) -> Rc<ReadHolds> {
+        self.holds.clone()
     }
 
     /// Objects, blocks, references and so on, as of now.

@@ -197,6 +197,9 @@ impl Catalog {
             let row = Box::new(row.to_message(block.entry.hash, bucket));
             plan.blocks.push(PlannedBlock { offset_bytes: block.offset_bytes, row, volume });
         }
+        if plan.next_offset_bytes < end || request.length_bytes == 0 {
+            self.holds.hold(manifest);
+        }
         Ok(Response::ReadPlan(Box::new(plan)))
     }
 

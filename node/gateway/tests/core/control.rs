@@ -31,6 +31,8 @@ pub struct Tables {
     pub findings: Vec<Finding>,
     pub aborted: usize,
     pub renewed: usize,
+    /// How often a download said that it goes on.
+    pub holds: usize,
     pub lost_races: usize,
     completed: bool,
     next: u64,
@@ -106,6 +108,10 @@ impl FakeControl {
                     tables.objects.insert(head.key, new);
                 }
                 Response::ObjectHead(Box::new(ObjectHead { row: Box::new(row), part_offset_bytes: 0, part_bytes: 0 }))
+            }
+            Request::PlanRead(plan) if plan.length_bytes == 0 => {
+                tables.holds += 1;
+                tables.plan(&plan, 0)?
             }
             Request::PlanRead(plan) => {
                 let (left, most) = self.unheard.get();

@@ -226,6 +226,26 @@ fn a_client_that_leaves_stops_the_reads_behind_it() {
 }
 
 #[test]
+fn a_download_says_that_it_goes_on_until_its_client_leaves() {
+    in_cell(
+        |config| config.hold_interval = Duration::from_millis(50),
+        async |cell| {
+            cell.put("o", &noise(6, 3 * BLOCK)).await.expect("stored");
+            let (reply, answer) = oneshot::channel();
+            cell.send(CoreRequest::Get { name: name("o"), range: None, if_match: None, reply }).await;
+            let download = answer.await.expect("an answer").expect("opened");
+            let holds = || cell.control.tables.borrow().holds;
+            cell.until("it is held while nobody takes a byte", || holds() >= 3).await;
+            drop(download);
+            cell.world.tasks.sleep(Duration::from_millis(200)).await;
+            let before = holds();
+            cell.world.tasks.sleep(Duration::from_millis(200)).await;
+            assert_eq!(holds(), before);
+        },
+    );
+}
+
+#[test]
 fn gets_that_are_not_consumed_leave_the_others_their_share() {
     in_cell(
         |config| config.budget_bytes = 24 << 20,
