@@ -170,6 +170,7 @@ impl Master {
     pub fn fill_status(&self, status: &mut CellStatus) {
         let view = self.view.borrow();
         let now = self.now();
+        status.lack = volumes::lack(&view, now);
         let extents: usize = view.health.osds().values().map(|osd| osd.extents.len()).sum();
         let report_of = |osd: &health::OsdHealth, id: OsdId| {
             let mut report = osd.report.clone();

@@ -97,6 +97,7 @@ pub fn lines(status: &CellStatus, traffic: Option<String>) -> Vec<String> {
     if let Some(traffic) = traffic {
         lines.push(format!("{}{traffic}", console::style("traffic  ").dim()));
     }
+    lines.extend(view::problems(status));
     lines.push(String::new());
     lines.extend(view::disks(status).lines().map(str::to_string));
     lines.extend(view::findings(status));

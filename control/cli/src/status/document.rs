@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use shingle_proto::ids::{CellId, ExtentId, OsdId};
-use shingle_proto::message::{CellStatus, Finding, HostReport, OsdReport};
+use shingle_proto::message::{CellStatus, Finding, HostReport, OsdReport, Problem};
 
 /// The whole cell.
 #[derive(Serialize)]
@@ -33,6 +33,9 @@ pub struct StatusDocument {
     pub commits: u64,
     pub syncs: u64,
     pub recent_findings: Vec<FindingDocument>,
+    /// `Nothing`, or why no further volume can be opened: `Hosts`, `Room`.
+    pub lack: &'static str,
+    pub problems: Vec<ProblemDocument>,
 }
 
 /// One host.
@@ -78,6 +81,26 @@ pub struct FindingDocument {
     pub detail: String,
 }
 
+/// Something that keeps the cell from being healthy.
+#[derive(Serialize)]
+pub struct ProblemDocument {
+    pub kind: &'static str,
+    pub host: u32,
+    pub osd: String,
+    pub detail: String,
+}
+
+impl From<&Problem> for ProblemDocument {
+    fn from(problem: &Problem) -> Self {
+        Self {
+            kind: problem.kind.variant_name().unwrap_or("Unknown"),
+            host: problem.host,
+            osd: OsdId(problem.osd).to_string(),
+            detail: problem.detail.clone(),
+        }
+    }
+}
+
 /// `a / b`, when there is something to divide.
 pub fn ratio(a: u64, b: u64) -> Option<f64> {
     (a > 0 && b > 0).then(|| a as f64 / b as f64)
@@ -113,6 +136,8 @@ impl From<&CellStatus> for StatusDocument {
             commit_p99_us: status.commit_p99_us,
             commits: status.commits,
             syncs: status.syncs,
+            lack: status.lack.variant_name().unwrap_or("Unknown"),
+            problems: status.problems.iter().map(Into::into).collect(),
             recent_findings: status.recent_findings.iter().map(|record| record.finding.as_ref().into()).collect(),
         }
     }

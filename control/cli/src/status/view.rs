@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{Attribute, Cell, CellAlignment, Color, Table};
-use shingle_proto::message::{CellStatus, FindingRecord, HostReport, OsdReport, OsdState};
+use shingle_proto::message::{CellStatus, FindingRecord, HostReport, Lack, OsdReport, OsdState, Problem};
 
 use crate::status::document::{ratio, stored_bytes};
-use crate::units;
+use crate::{output, units};
 
 /// Bytes that went to and came from the disks, as counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,6 +78,25 @@ pub fn summary(status: &CellStatus) -> Vec<String> {
             status.syncs
         ),
     ]
+}
+
+/// What keeps the cell from taking more, and what is not as it should be: one line each, nothing when all is well.
+pub fn problems(status: &CellStatus) -> Vec<String> {
+    let lack = match status.lack {
+        Lack::Room => Some(
+            "the cell is full: too few disks have a free extent, new blocks are refused; delete objects or add disks",
+        ),
+        Lack::Hosts => Some("fewer hosts live than a block has copies: new blocks are refused"),
+        _ => None,
+    };
+    let lack = lack.map(|text| console::style(text.to_string()).red().bold().to_string());
+    let problem = |problem: &Problem| {
+        let kind = problem.kind.variant_name().unwrap_or("Unknown");
+        format!("{} {}", console::style(kind).yellow(), output::visible(&problem.detail))
+    };
+    let untold = status.problems_total.saturating_sub(status.problems.len() as u64);
+    let more = (untold > 0).then(|| format!("and {}", units::counted(untold, "more problem")));
+    lack.into_iter().chain(status.problems.iter().map(problem)).chain(more).collect()
 }
 
 /// A percentile of `count` measurements: none of nothing, and none of a window in which nothing happened.
@@ -175,6 +194,18 @@ mod tests {
         let text = disks(&status);
         assert!(text.contains("70 µs / 90 µs") && text.contains("- / -") && !text.contains(" 0 µs"), "{text}");
         assert!(summary(&status)[3].contains("p50 -, p99 -"), "{:?}", summary(&status));
+    }
+
+    #[test]
+    fn a_full_cell_and_its_problems_are_named() {
+        console::set_colors_enabled(false);
+        let problem = Problem { detail: "host 3 was never heard of".into(), ..Problem::default() };
+        let mut status = CellStatus { problems: vec![problem], problems_total: 3, ..CellStatus::default() };
+        assert!(problems(&CellStatus::default()).is_empty());
+        status.lack = Lack::Room;
+        let lines = problems(&status);
+        assert!(lines[0].contains("the cell is full") && lines[1].ends_with("host 3 was never heard of"), "{lines:?}");
+        assert_eq!(lines[2], "and 2 more problems");
     }
 
     #[test]
