@@ -88,14 +88,19 @@ async fn read_copy(disk: &Disk, zone: Option<&Zone>, copy: LabelCopy) -> Result<
     }
 }
 
-/// Whether nothing but perhaps the beginning of a labelling was ever written.
+/// Whether nothing but perhaps the beginning of a labelling was ever written, as far as the disk can be read.
 async fn is_blank(device: &dyn ZonedDevice, zones: &[Zone]) -> Result<bool, DeviceError> {
     let label_zones = label_zones(device).map(|(_, zone)| zone);
     for zone in zones {
+        let for_label = label_zones.contains(&zone.id);
         let blank = match zone.condition {
-            ZoneCondition::Empty => true,
-            _ if label_zones.contains(&zone.id) => is_unfinished_label(device, zone).await?,
-            condition => condition == ZoneCondition::NotWritePointer,
+            // Of an offline zone nothing is left that labelling could destroy.
+            ZoneCondition::Empty | ZoneCondition::Offline => true,
+            ZoneCondition::NotWritePointer if !for_label => true,
+            ZoneCondition::ReadOnly => begins_blank(device, zone.id, for_label).await?,
+            _ if !for_label => false,
+            _ if pointer_counts(zone) => zone.write_pointer_bytes <= SECTOR_BYTES as u64,
+            _ => begins_blank(device, zone.id, true).await?,
         };
         if !blank {
             return Ok(false);
@@ -104,20 +109,14 @@ async fn is_blank(device: &dyn ZonedDevice, zones: &[Zone]) -> Result<bool, Devi
     Ok(true)
 }
 
-/// Whether a label's zone holds nothing, or a label that was cut off.
-async fn is_unfinished_label(device: &dyn ZonedDevice, zone: &Zone) -> Result<bool, DeviceError> {
-    if pointer_counts(zone) {
-        return Ok(zone.write_pointer_bytes <= SECTOR_BYTES as u64);
-    }
-    if !matches!(zone.condition, ZoneCondition::NotWritePointer | ZoneCondition::Full) {
-        return Ok(false);
-    }
+/// Whether a zone begins with zeroes, or with a label that was cut off where there may be one.
+async fn begins_blank(device: &dyn ZonedDevice, zone: ZoneId, for_label: bool) -> Result<bool, DeviceError> {
     let bytes = BLANK_CHECK_BYTES.min(device.geometry().zone_capacity_bytes) as usize;
-    let head = reader::read(device, zone.id, 0, bytes).await?;
+    let head = reader::read(device, zone, 0, bytes).await?;
     let head = head.get(..bytes).unwrap_or_default();
     let is_zero = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
     let (sector, rest) = head.split_at(SECTOR_BYTES.min(head.len()));
-    Ok(is_zero(rest) && (is_zero(sector) || sector.starts_with(&LABEL_MAGIC)))
+    Ok(is_zero(rest) && (is_zero(sector) || for_label && sector.starts_with(&LABEL_MAGIC)))
 }
 
 /// Labels an empty disk at both ends, durably.
@@ -128,9 +127,19 @@ pub async fn write_label(world: &World, disk: &Disk, cell: CellId) -> Result<Lab
         Layout::of(device.geometry()).map_err(|cause| MountError::NoRoom { path: disk.path.clone(), cause })?;
     let osd = OsdId(world.entropy.u64().max(1));
     let label = Label::new(cell, osd, world.entropy.u128(), world.clock.unix_ms(), device, layout);
+    let mut written = 0;
+    let mut refused = None;
     for (copy, zone) in label_zones(device) {
-        write_copy(device, &label, copy, zone).await.map_err(failed)?;
+        match write_copy(device, &label, copy, zone).await {
+            Ok(()) => written += 1,
+            // One label is enough to know the disk by.
+            Err(cause @ (DeviceError::ReadOnly { .. } | DeviceError::Offline { .. })) => refused = Some(cause),
+            Err(cause) => return Err(failed(cause)),
+        }
         device.flush().await.map_err(failed)?;
+    }
+    if let Some(cause) = refused.filter(|_| written == 0) {
+        return Err(failed(cause));
     }
     tracing::info!(path = disk.path, osd = %osd, %cell, extents = layout.extents, "labelled an empty disk");
     Ok(label)
@@ -170,6 +179,8 @@ async fn write_copy(device: &dyn ZonedDevice, label: &Label, copy: LabelCopy, zo
         device.reset(zone).await?;
     }
     device.append(zone, buffer, 0..SECTOR_BYTES).await.0?;
+    // A full label zone has a label in it, whatever a loss of power leaves of the last commands.
+    device.flush().await?;
     // Nothing is written to it any more: it gives its resources back.
     device.finish(zone).await
 }

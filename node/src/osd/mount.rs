@@ -163,7 +163,7 @@ impl Osd {
         found: Slot,
         report: &mut MountReport,
     ) -> Result<(), DeviceError> {
-        let known = hint.entry.unwrap_or(SlotEntry { slot, ..SlotEntry::default() });
+        let mut known = hint.entry.unwrap_or(SlotEntry { slot, ..SlotEntry::default() });
         let mut free = false;
         match found {
             Slot::Free => free = true,
@@ -172,13 +172,14 @@ impl Osd {
                 self.ledger.adopt(known);
             }
             Slot::TornCreation(zone) => {
-                self.device.reset(zone).await?;
+                known.health = known.health.max(self.reset_zone(zone).await?);
                 report.torn_creations += 1;
                 free = true;
             }
             Slot::Resetting => {
-                for zone in zones.iter().rev().filter(|zone| zone.condition != ZoneCondition::Empty) {
-                    self.device.reset(zone.id).await?;
+                let left = |zone: &&Zone| zone.condition != ZoneCondition::Empty && !is_bad(zone);
+                for zone in zones.iter().rev().filter(left) {
+                    known.health = known.health.max(self.reset_zone(zone.id).await?);
                 }
                 report.resets_completed += 1;
                 free = true;
@@ -201,6 +202,18 @@ impl Osd {
             }
         }
         Ok(())
+    }
+
+    /// Resets a zone that holds nothing anybody needs; what the slot is fit for if that fails.
+    async fn reset_zone(&self, zone: ZoneId) -> Result<SlotHealth, DeviceError> {
+        match self.device.reset(zone).await {
+            Ok(()) => Ok(SlotHealth::Sound),
+            Err(cause @ DeviceError::Failed { .. }) => Err(cause),
+            Err(cause) => {
+                tracing::error!(path = self.path, zone = zone.0, %cause, "a zone cannot be reset; its slot is given up");
+                Ok(SlotHealth::Unusable)
+            }
+        }
     }
 
     /// Zones that nothing gives back while this OSD runs.

@@ -13,14 +13,18 @@ use super::refusal::Refusal;
 use super::store::Osd;
 use crate::extent::journal::{SlotHealth, SlotState};
 
-fn is_unused(extent: &Extent) -> bool {
-    extent.state.get() == State::Closed && extent.records.get() == 0 && !extent.holds_zone.get()
-}
-
 impl Osd {
+    /// Whether an extent's slot can be had: nothing is in it, nothing is done to it, and none of its zones is bad.
+    fn is_unused(&self, extent: &Extent) -> bool {
+        extent.state.get() == State::Closed
+            && extent.records.get() == 0
+            && !extent.holds_zone.get()
+            && self.ledger.slot(extent.header.slot).health == SlotHealth::Sound
+    }
+
     /// Slots that a new extent can have, now or after a reset.
     pub(super) fn slots_left(&self) -> usize {
-        let unused = self.extents.borrow().values().filter(|extent| is_unused(extent)).count();
+        let unused = self.extents.borrow().values().filter(|extent| self.is_unused(extent)).count();
         self.free_slots.borrow().len() + unused
     }
 
@@ -30,7 +34,7 @@ impl Osd {
         if !self.free_slots.borrow().is_empty() {
             return Ok(());
         }
-        let unused = self.extents.borrow().values().find(|extent| is_unused(extent)).cloned();
+        let unused = self.extents.borrow().values().find(|extent| self.is_unused(extent)).cloned();
         let Some(extent) = unused else { return Ok(()) };
         // Out of the table first: nobody else resets it, and nobody finds it half reset.
         self.extents.borrow_mut().remove(&extent.header.extent);

@@ -184,6 +184,31 @@ fn other_versions_are_refused_whichever_label_says_so() {
 }
 
 #[test]
+fn new_disk_with_a_bad_zone_is_labelled() {
+    rig::run(async |world| {
+        for shape in [geometry(), sequential()] {
+            for zone in 0..20 {
+                for offline in [false, true] {
+                    let device = MemoryDevice::new(shape.clone(), "serial-1");
+                    match offline {
+                        true => device.set_offline(ZoneId(zone)),
+                        false => device.set_read_only(ZoneId(zone)),
+                    }
+                    for restart in 0..2_u64 {
+                        let mounted = start(&world, Rc::new(device.clone())).await.unwrap();
+                        let slots = mounted.report.free + mounted.report.retired + restart;
+                        assert_eq!(slots, 8, "zone {zone}, start {restart}");
+                        mounted.osd.create_extent(new_extent(restart.into())).await.unwrap();
+                        put(&mounted.osd, restart.into(), block(1, 5000)).await.unwrap();
+                        device.power_cycle();
+                    }
+                }
+            }
+        }
+    });
+}
+
+#[test]
 fn labelling_that_was_cut_off_is_done_again() {
     rig::run(async |world| {
         for shape in [geometry(), sequential()] {
