@@ -9,6 +9,7 @@ use std::time::Duration;
 use shingle_hw::backend::memory::MemoryDevice;
 use shingle_hw::image::Image;
 use shingle_hw::zone::ZoneId;
+use shingle_node::extent::journal::log::journal_zones;
 use shingle_node::extent::layout::{LABEL_ZONE, Layout};
 use shingle_node::extent::placement::Spot;
 use shingle_node::osd::refusal::Refusal;
@@ -158,13 +159,19 @@ impl Checking {
         let may_end = promises.troubled.contains(&extent)
             || self.case.unreadable
             || self.concerns(layout, slot)
-            || self.may_end_torn(layout, slot);
+            || self.may_end_torn(layout, slot)
+            || self.journal_failed();
         let fine = match state {
             ExtentState::Failed => may_end,
             ExtentState::Open => !promises.closed.contains(&extent) || promises.troubled.contains(&extent),
             _ => promises.close_attempted.contains(&extent),
         };
         if fine { Ok(()) } else { Err(format!("is {state:?}")) }
+    }
+
+    /// Without a whole journal only a clean end proves that an extent goes on.
+    fn journal_failed(&self) -> bool {
+        self.failed_zones().any(|failed| journal_zones().any(|zone| zone == failed))
     }
 
     /// A torn sector in an extent's last zone leaves no place to go on.
