@@ -181,8 +181,15 @@ impl Osd {
                 for zone in zones.iter().rev().filter(left) {
                     known.health = known.health.max(self.reset_zone(zone.id).await?);
                 }
-                report.resets_completed += 1;
-                free = true;
+                let whole = known.health == SlotHealth::Sound && !zones.iter().any(is_bad);
+                if whole {
+                    report.resets_completed += 1;
+                } else {
+                    // What cannot be reset stays what it was: an extent that nobody has any more.
+                    report.retired += 1;
+                    self.ledger.adopt(known);
+                }
+                free = whole;
             }
             Slot::Retired(why) => {
                 report.retired += 1;

@@ -238,6 +238,30 @@ fn extent_of_which_nothing_is_left_is_still_named() {
 }
 
 #[test]
+fn extent_whose_reset_a_bad_zone_stopped_does_not_come_back() {
+    rig::run(async |world| {
+        let device = memory();
+        let mounted = start(&world, Rc::new(device.clone())).await.unwrap();
+        let slots = u128::from(mounted.osd.label.layout.extents);
+        for number in 0..slots {
+            mounted.osd.create_extent(new_extent(number)).await.unwrap();
+            close(&mounted.osd, number).await.unwrap();
+        }
+        device.set_read_only(ZoneId(3));
+        let refused = mounted.osd.create_extent(new_extent(100)).await;
+        assert!(matches!(refused, Err(Refusal::DeviceFailed(_))), "{refused:?}");
+        mounted.osd.create_extent(new_extent(101)).await.unwrap();
+        settle(&world).await;
+        for _ in 0..3 {
+            device.power_cycle();
+            let mounted = start(&world, Rc::new(device.clone())).await.unwrap();
+            assert!(mounted.osd.extent(ExtentId(0)).is_none());
+            assert_eq!((mounted.report.retired, mounted.report.free, mounted.report.open), (1, 0, 1));
+        }
+    });
+}
+
+#[test]
 fn slot_with_a_bad_zone_is_never_used_again() {
     rig::run(async |world| {
         let device = memory();
