@@ -27,7 +27,6 @@ struct State {
 struct Object {
     row: ObjectRow,
     bytes: Bytes,
-    /// Of the parts it was uploaded in.
     part_bytes: Vec<u64>,
 }
 
@@ -88,8 +87,9 @@ fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64
 }
 
-fn etag(bytes: &[u8]) -> (String, u64) {
-    etag_of_parts(bytes, &[bytes.len() as u64])
+/// Of an object's parts; one that came whole is its own part.
+fn lengths(bytes: &[u8], part_bytes: &[u64]) -> Vec<u64> {
+    if part_bytes.is_empty() { vec![bytes.len() as u64] } else { part_bytes.to_vec() }
 }
 
 /// Over the blocks of the parts, each cut by itself.
@@ -162,10 +162,7 @@ fn flip(
     let next_id = state.next_id;
     let Some((_, objects)) = state.buckets.get_mut(&name.s3_bucket) else { return refused(ErrorCode::NoSuchBucket) };
     check(objects.get(&name.key), precondition.as_ref())?;
-    let (mut etag, mut blocks) = etag(&bytes);
-    if !part_bytes.is_empty() {
-        (etag, blocks) = etag_of_parts(&bytes, &part_bytes);
-    }
+    let (etag, blocks) = etag_of_parts(&bytes, &lengths(&bytes, &part_bytes));
     let row = ObjectRow {
         manifest: ManifestId(next_id).into(),
         key: name.key.clone(),
@@ -271,7 +268,7 @@ fn store_part(
     let Some(upload) = state.uploads.get_mut(&upload).filter(|upload| upload.name == *name) else {
         return refused(ErrorCode::NoSuchUpload);
     };
-    let (etag, blocks) = etag(&bytes);
+    let (etag, blocks) = etag_of_parts(&bytes, &[bytes.len() as u64]);
     let size_bytes = bytes.len() as u64;
     let (checksum_algorithm, checksum_value) = checksum.map(|sum| (sum.algorithm, sum.value)).unzip();
     let row = PartRow {
@@ -318,7 +315,6 @@ fn complete(
         }
         (bytes.freeze(), upload.headers.clone())
     };
-    // The real core makes it from the parts; this one believes.
     if let Some(checksum) = claim.checksum {
         (headers.checksum_algorithm, headers.checksum_value) = (Some(checksum.algorithm), Some(checksum.value));
     }
@@ -381,37 +377,30 @@ fn catalog(state: &Shared, request: Request) -> Answer<Response> {
 }
 
 fn head_part(object: Object, number: u32) -> Answer<Response> {
-    let whole = vec![object.bytes.len() as u64];
-    let parts = if object.part_bytes.is_empty() { &whole } else { &object.part_bytes };
+    let parts = lengths(&object.bytes, &object.part_bytes);
     let (part_offset_bytes, part_bytes) = match (number, parts.get(number.wrapping_sub(1) as usize)) {
         (0, _) => (0, 0),
         (_, Some(bytes)) => (parts.iter().take(number as usize - 1).sum(), *bytes),
-        (_, None) => {
-            let number = parts.len() as u64;
-            return Err(GatewayError::Refused { code: ErrorCode::InvalidPart, number, message: String::new() });
-        }
+        (_, None) => return refused(ErrorCode::InvalidPart),
     };
     Ok(Response::ObjectHead(Box::new(ObjectHead { row: Box::new(object.row), part_offset_bytes, part_bytes })))
 }
 
-/// The blocks of the object whose row has this manifest, two a page.
 fn list_blocks(state: &Shared, list: &ListBlocks) -> Answer<Response> {
     let state = state.lock().unwrap();
     let mut objects = state.buckets.values().flat_map(|(_, objects)| objects.values());
     let Some(object) = objects.find(|object| object.row.manifest == list.manifest) else {
         return refused(ErrorCode::NoSuchKey);
     };
-    let whole = vec![object.bytes.len() as u64];
-    let parts = if object.part_bytes.is_empty() { &whole } else { &object.part_bytes };
+    let parts = lengths(&object.bytes, &object.part_bytes);
     let mut blocks = Vec::new();
     let mut offset_bytes = 0;
     for part in parts {
-        let mut left = *part;
-        while left > 0 {
-            let plain_bytes = left.min(u64::from(BLOCK_BYTES_MAX)) as u32;
+        let end = offset_bytes + part;
+        while offset_bytes < end {
+            let plain_bytes = (end - offset_bytes).min(u64::from(BLOCK_BYTES_MAX)) as u32;
             blocks.push(BlockName { offset_bytes, plain_bytes, ..BlockName::default() });
             offset_bytes += u64::from(plain_bytes);
-            left -= u64::from(plain_bytes);
         }
     }
     blocks.retain(|block| block.offset_bytes >= list.offset_bytes);
