@@ -49,6 +49,8 @@ pub const HEARTBEAT_EXTENTS_MAX: usize = 8192;
 pub const OSD_EXTENTS_MAX: usize = 131_072;
 /// Bytes a recovery scan reads at once when it looks for headers.
 pub const SCAN_WINDOW_BYTES: u32 = 64 * KIB as u32;
+/// Bytes a scrub reads at once, a larger record aside: 28 ms of a disk that reads 150 MB/s.
+pub const SCRUB_READ_BYTES: u64 = 4 * MIB;
 /// What a caller that was told to slow down is advised to wait.
 pub const BUSY_WAIT_MS: u64 = 50;
 

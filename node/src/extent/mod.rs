@@ -15,4 +15,5 @@ pub mod record;
 pub mod recover;
 pub mod scan;
 pub mod toc;
+pub mod verify;
 pub mod writer;

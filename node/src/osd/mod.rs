@@ -19,6 +19,7 @@ mod report;
 mod retire;
 mod reuse;
 pub mod schedule;
+pub mod scrub;
 mod serve;
 pub mod shard;
 mod signal;

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use shingle_proto::frame::Class;
 use shingle_proto::limits::{KIB, MIB};
 
 use super::schedule::Shares;
@@ -18,6 +19,27 @@ pub const IO_COST_BYTES_DEFAULT: u64 = MIB;
 pub const BANDWIDTH_BYTES_DEFAULT: u64 = 150_000_000;
 /// Days in which everything is read back once (seed: two weeks).
 pub const SWEEP_DAYS_DEFAULT: u32 = 14;
+
+/// A full disk cannot be read back in time. The arithmetic is in bytes and seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a full disk cannot be read back in time: {disk_bytes} bytes in {days} days ({seconds} s) are {needed} bytes/s, but \
+     scrub's share of {share} in {shares} of {bandwidth_bytes} bytes/s is {had} bytes/s; raise share-scrub or scrub-days, \
+     or disk-bandwidth-mb if the disk is faster"
+)]
+pub struct CannotSweep {
+    pub disk_bytes: u64,
+    pub days: u32,
+    pub seconds: u64,
+    /// Bytes a second.
+    pub needed: u64,
+    pub share: u32,
+    pub shares: u32,
+    /// Bytes a second of the disk.
+    pub bandwidth_bytes: u64,
+    /// Bytes a second that scrub has of them.
+    pub had: u64,
+}
 
 /// See the module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +68,26 @@ impl Default for DiskPolicy {
 }
 
 impl DiskPolicy {
+    /// Whether scrub's share suffices to read a disk of so many bytes once in a sweep.
+    pub fn check_sweep(&self, disk_bytes: u64) -> Result<(), CannotSweep> {
+        let seconds = self.sweep().as_secs().max(1);
+        let needed = disk_bytes.div_ceil(seconds);
+        let had = self.shares.part_of(Class::Scrub, self.bandwidth_bytes);
+        if needed <= had {
+            return Ok(());
+        }
+        Err(CannotSweep {
+            disk_bytes,
+            days: self.sweep_days,
+            seconds,
+            needed,
+            share: self.shares.scrub,
+            shares: self.shares.total(),
+            bandwidth_bytes: self.bandwidth_bytes,
+            had,
+        })
+    }
+
     /// The time in which everything is read back once.
     pub fn sweep(&self) -> Duration {
         Duration::from_secs(u64::from(self.sweep_days.max(1)) * 24 * 3600)
@@ -53,3 +95,24 @@ impl DiskPolicy {
 }
 
 const _: () = assert!(IO_COST_BYTES_DEFAULT.is_multiple_of(KIB));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TB: u64 = 1_000_000_000_000;
+
+    #[test]
+    fn disk_that_cannot_be_swept_in_time_is_refused_with_the_arithmetic() {
+        let policy = DiskPolicy::default();
+        assert_eq!(policy.check_sweep(27 * TB), Ok(()));
+        let refused = policy.check_sweep(30 * TB).unwrap_err();
+        assert_eq!((refused.seconds, refused.needed, refused.had), (1_209_600, 24_801_588, 22_500_000));
+        let text = refused.to_string();
+        for part in ["30000000000000 bytes in 14 days (1209600 s)", "24801588", "15 in 100", "150000000", "22500000"] {
+            assert!(text.contains(part), "{text}");
+        }
+        assert_eq!(DiskPolicy { sweep_days: 16, ..policy }.check_sweep(30 * TB), Ok(()));
+        assert_eq!(DiskPolicy { bandwidth_bytes: 200_000_000, ..policy }.check_sweep(30 * TB), Ok(()));
+    }
+}

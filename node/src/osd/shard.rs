@@ -23,7 +23,7 @@ use super::budget::Budgets;
 use super::findings::Findings;
 use super::listing::{Listing, extents_max};
 use super::mount::{Disk, MountError, MountReport, mount, read_label, write_label};
-use super::policy::DiskPolicy;
+use super::policy::{CannotSweep, DiskPolicy};
 use super::store::Osd;
 
 /// How a shard is reached and whom it reports to.
@@ -60,6 +60,8 @@ pub enum ShardError {
     Listen { address: SocketAddr, cause: std::io::Error },
     #[error(transparent)]
     Mount(#[from] MountError),
+    #[error("{path}: {cause}")]
+    Sweep { path: String, cause: CannotSweep },
 }
 
 /// See the module.
@@ -123,6 +125,8 @@ impl Shard {
         }
         let mut names = BTreeSet::new();
         for (disk, label) in &labelled {
+            let bytes = u64::from(label.layout.extents) * label.layout.extent_bytes();
+            config.disk.check_sweep(bytes).map_err(|cause| ShardError::Sweep { path: disk.path.clone(), cause })?;
             if !names.insert(label.osd) {
                 return Err(MountError::Twice { path: disk.path.clone(), osd: label.osd }.into());
             }
@@ -151,6 +155,9 @@ impl Shard {
         shard.spawn_until_stopped("serve", serving);
         let beating = shard.clone();
         shard.spawn_until_stopped("heartbeats", async move { beating.send_heartbeats().await });
+        for osd in &shard.osds {
+            shard.spawn_until_stopped("scrub", osd.clone().run_scrub());
+        }
         Ok(shard)
     }
 

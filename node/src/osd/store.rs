@@ -22,6 +22,7 @@ use super::fetch::ReadsInFlight;
 use super::findings::Findings;
 use super::ledger::Ledger;
 use super::refusal::Refusal;
+use super::scrub::Scrub;
 use super::turns::Turns;
 use crate::extent::format::SECTOR_BYTES;
 use crate::extent::header::ExtentHeader;
@@ -72,6 +73,7 @@ pub struct Osd {
     pub(super) commit: Commit,
     pub(super) reads_in_flight: ReadsInFlight,
     pub turns: Turns,
+    pub(super) scrub: Scrub,
     pub(super) metrics: OsdMetrics,
     pub(super) findings: Rc<Findings>,
     pub(super) budgets: Budgets,
@@ -102,6 +104,7 @@ impl Osd {
             commit: Commit::default(),
             reads_in_flight: ReadsInFlight::default(),
             turns: Turns::new(budgets.disk),
+            scrub: Scrub::default(),
             metrics,
             findings,
             budgets,

@@ -3,4 +3,5 @@
 
 mod faults;
 mod races;
+mod scrub;
 mod whole_cell;
