@@ -2,7 +2,6 @@
 
 use shingle_hw::faulty::CommandKind;
 use shingle_hw::recorder::Action;
-use shingle_hw::zone::ZoneId;
 use shingle_node::extent::header::EXTENT_MAGIC;
 use shingle_node::extent::label::LABEL_MAGIC;
 use shingle_node::extent::layout::{JOURNAL_FIRST_ZONE, LABEL_ZONE};
@@ -44,6 +43,7 @@ pub type Row = (What, When);
 pub const EXPECTED: &[What] = &[
     What::Start,
     What::Label,
+    What::Journal,
     What::Header,
     What::Record,
     What::RecordRest,
@@ -51,6 +51,7 @@ pub const EXPECTED: &[What] = &[
     What::Flush,
     What::Finish,
     What::Reset,
+    What::JournalReset,
     What::ZoneFailed,
 ];
 
@@ -59,11 +60,11 @@ impl What {
         match self {
             Self::Start => "switched on",
             Self::Label => "label",
-            Self::Journal => "journal entry",
+            Self::Journal => "journal batch",
             Self::Header => "extent header",
             Self::Record => "record",
             Self::RecordRest => "record, next piece",
-            Self::Close => "closing record",
+            Self::Close => "closing record, footer",
             Self::Flush => "flush",
             Self::Finish => "zone finish",
             Self::Reset => "zone reset",
@@ -84,17 +85,17 @@ impl What {
             CommandKind::Reset if journal => Self::JournalReset,
             CommandKind::Reset if action.zone == LABEL_ZONE => Self::Label,
             CommandKind::Reset => Self::Reset,
-            CommandKind::Append | CommandKind::Write => of_data(&action.data, action.zone, journal),
+            CommandKind::Append | CommandKind::Write => of_data(&action.data, journal),
         })
     }
 }
 
-fn of_data(data: &[u8], zone: ZoneId, journal: bool) -> What {
+fn of_data(data: &[u8], journal: bool) -> What {
     const CLOSE: u8 = 3;
     let magic = data.get(..8).unwrap_or_default();
     if journal {
         What::Journal
-    } else if magic == LABEL_MAGIC || zone == LABEL_ZONE {
+    } else if magic == LABEL_MAGIC {
         What::Label
     } else if magic == EXTENT_MAGIC {
         What::Header

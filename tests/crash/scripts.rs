@@ -65,6 +65,13 @@ pub const SCRIPTS: &[Script] = &[
         run: |stage, life| Box::pin(async move { reuse(&stage, life).await }),
     },
     Script {
+        name: "journal",
+        about: "so many changes that the journal goes from one zone to the other and back",
+        geometry: || Geometry { zones: 20, zone_bytes: 32 << 10, zone_capacity_bytes: 32 << 10, ..disk::small() },
+        lives: 3,
+        run: |stage, life| Box::pin(async move { journal(&stage, life).await }),
+    },
+    Script {
         name: "retire",
         about: "zones turn read-only and offline while records are appended",
         geometry: disk::small,
@@ -146,6 +153,21 @@ async fn reuse(stage: &Stage, life: u32) {
         }
         stage.close(&osd, extent).await;
     }
+}
+
+async fn journal(stage: &Stage, life: u32) {
+    let osd = stage.start().await.osd;
+    let kept = u128::from(10_000 + life);
+    stage.create(&osd, kept).await;
+    for number in 1..=24 {
+        let extent = u128::from(1000 * life) + number;
+        stage.create(&osd, extent).await;
+        if number == 7 {
+            stage.put(&osd, &[(extent, 9_000), (kept, 300)]).await;
+        }
+        stage.close(&osd, extent).await;
+    }
+    stage.put(&osd, &[(kept, 5_000)]).await;
 }
 
 async fn retire(stage: &Stage) {
