@@ -3,5 +3,7 @@
 pub mod check;
 pub mod crash;
 pub mod disk;
+pub mod fuzz;
+pub mod model;
 pub mod sim;
 pub mod soak;

@@ -5,7 +5,13 @@ use std::time::Instant;
 
 use clap::{Parser, Subcommand};
 use shingle_tests::crash::command::Crash;
+use shingle_tests::fuzz::command::Fuzz;
+use shingle_tests::fuzz::memory::Counting;
+use shingle_tests::model::command::Model;
 use shingle_tests::soak::{Soak, run};
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
 
 #[derive(Parser)]
 #[command(about = "Long-running tests of Shingle; each failing seed is replayed with --seed SEED --count 1")]
@@ -33,12 +39,18 @@ enum Kind {
     },
     /// Every state a loss of power can leave a disk in, along scripts that cover an extent's whole life.
     Crash(Crash),
+    /// Random operations on one disk, against a model of it.
+    Model(Model),
+    /// Mutated bytes into every decoder of disks.
+    Fuzz(Fuzz),
 }
 
 fn main() -> ExitCode {
     match Arguments::parse().soak {
         Kind::Sim { seed, count, operations, rounds } => simulate(seed, count, operations, rounds),
         Kind::Crash(crash) => crash.run(),
+        Kind::Model(model) => model.run(),
+        Kind::Fuzz(fuzz) => fuzz.run(),
     }
 }
 

@@ -190,9 +190,10 @@ impl Checking {
         match disk::get(&mounted.osd, extent, block, Generation(0)).await {
             Ok(true) => Ok(Some(true)),
             Ok(false) => Err("has other bytes".to_owned()),
-            Err(Refusal::BlockNotFound | Refusal::UnknownExtent) => match stored {
+            Err(refusal @ (Refusal::BlockNotFound | Refusal::UnknownExtent)) => match stored {
                 Some(offset) if !self.is_lost(mounted, promises, extent, *offset) => {
-                    Err("was acknowledged and is gone".to_owned())
+                    let slot = promises.created.get(&extent);
+                    Err(format!("was acknowledged and is gone: {refusal}; it was at {offset} in slot {slot:?}"))
                 }
                 _ => Ok(None),
             },

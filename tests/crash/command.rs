@@ -52,13 +52,13 @@ impl Crash {
                 "{:18} images {}, distinct {}, checked {}, violations {}, {:.1} s",
                 script.name,
                 outcome.images,
-                outcome.distinct,
+                outcome.distinct.len(),
                 outcome.checked,
                 outcome.violations.len(),
                 start.elapsed().as_secs_f64()
             );
             total.images += outcome.images;
-            total.distinct += outcome.distinct;
+            total.distinct.extend(&outcome.distinct);
             total.checked += outcome.checked;
             total.table.add(&outcome.table);
             violations.extend(
@@ -75,7 +75,7 @@ impl Crash {
             println!("{}", total.table.print());
             violations.iter().take(TOLD).for_each(|violation| println!("\n{violation}"));
             empty.iter().for_each(|cell| println!("not covered: {cell}"));
-            println!("images {}, distinct {}, violations {}", total.images, total.distinct, violations.len());
+            println!("images {}, distinct {}, violations {}", total.images, total.distinct.len(), violations.len());
         }
         if violations.is_empty() && empty.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
@@ -89,7 +89,7 @@ impl Crash {
         json!({
             "seed": self.seed,
             "images": total.images,
-            "distinct": total.distinct,
+            "distinct": total.distinct.len(),
             "checked": total.checked,
             "violations": violations,
             "not_covered": empty,

@@ -67,7 +67,7 @@ fn work(queue: &Mutex<Receiver<(u64, Arc<Case>)>>, violations: &Mutex<Vec<Violat
 }
 
 /// What a panic said.
-fn message(panic: &(dyn std::any::Any + Send)) -> &str {
+pub fn message(panic: &(dyn std::any::Any + Send)) -> &str {
     match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
         (Some(text), _) => text,
         (_, Some(text)) => text,

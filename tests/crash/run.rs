@@ -38,8 +38,8 @@ pub struct Options {
 pub struct Outcome {
     /// Images built.
     pub images: u64,
-    /// Of these, different from each other.
-    pub distinct: u64,
+    /// What tells them apart: one each.
+    pub distinct: HashSet<u64>,
     /// Checks made: an image of which more was promised later is checked again.
     pub checked: u64,
     pub table: Table,
@@ -109,7 +109,6 @@ fn mix(seed: u64, part: u64) -> u64 {
 /// Builds all images of a script and counts them.
 struct Counting {
     outcome: Outcome,
-    images: HashSet<u64>,
     /// Images with what was promised of them.
     cases: HashSet<(u64, usize)>,
     /// One in so many is checked.
@@ -119,7 +118,7 @@ struct Counting {
 
 impl Counting {
     fn new(thin: u64, only: Option<u64>) -> Self {
-        Self { outcome: Outcome::default(), images: HashSet::new(), cases: HashSet::new(), thin, only }
+        Self { outcome: Outcome::default(), cases: HashSet::new(), thin, only }
     }
 
     fn walk(&mut self, lives: &[Life], seed: u64, check: &mut dyn FnMut(u64, Case)) {
@@ -146,7 +145,7 @@ impl Counting {
         let number = outcome.images;
         outcome.images += 1;
         let hash = variant.image.hash();
-        outcome.distinct += u64::from(self.images.insert(hash));
+        outcome.distinct.insert(hash);
         let cell = outcome.table.cell(row, variant.class);
         cell.built += 1;
         let is_new = self.cases.insert((hash, Arc::as_ptr(promises) as usize));

@@ -133,8 +133,11 @@ impl Stage {
             let answer = disk::put(osd, *extent, *block, Generation(0)).await;
             if let Ok(appended) = &answer {
                 let offset_bytes = appended.offset_bytes;
+                let slot = osd.extent(ExtentId(*extent)).map(|found| found.header.slot);
                 self.ledger.change(|promises| {
                     promises.stored.insert((*extent, *block), offset_bytes);
+                    // Its creation may have been cut off before it was answered; now it is promised.
+                    promises.created.extend(slot.map(|slot| (*extent, slot)));
                 });
             }
             usize::from(answer.is_ok())
