@@ -8,6 +8,7 @@ pub mod failure;
 pub mod log;
 pub mod output;
 pub mod parent;
+pub mod qualify;
 pub mod s3;
 pub mod service;
 pub mod status;
@@ -42,6 +43,10 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Gateway(flags) => service::gateway(config()?.overlay(&flags)?, &cli.log),
         Command::Host(flags) => service::host(config()?.overlay(&flags)?, &cli.log),
         Command::Bench(args) => bench::run(&args),
+        Command::Qualify(args) => {
+            log::start(&cli.log, "error")?;
+            qualify::command::run(&args)
+        }
         Command::Zone(args) => {
             log::start(&cli.log, "warn")?;
             zone::command::run(&args)

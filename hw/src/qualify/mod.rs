@@ -5,17 +5,22 @@
 
 pub mod bench;
 mod conformance;
+pub mod diff;
 mod endurance;
 mod environment;
 mod faults;
 pub mod findings;
+pub mod fit;
+pub mod html;
 mod integrity;
+pub mod junit;
 pub mod latency;
 pub mod negative;
 pub mod pattern;
 mod performance;
 pub mod plan;
 pub mod planted;
+pub mod profile;
 pub mod real_clock;
 pub mod reference;
 pub mod registry;

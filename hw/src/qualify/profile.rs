@@ -1,0 +1,124 @@
+//! The drive profile: what a host that serves a drive needs to know of it, measured by a run.
+//!
+//! Invariant: what a run did not measure is absent, never a guess.
+
+use serde::{Deserialize, Serialize};
+
+use super::findings::Status;
+use super::report::Report;
+
+/// The version of the document.
+pub const SCHEMA: &str = "shingle-drive/1";
+
+/// One drive, or its family.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct MeasuredProfile {
+    pub schema: String,
+    pub model: String,
+    pub serial: String,
+    pub firmware: String,
+    /// The run it is from.
+    pub run: String,
+    pub open_zones_max: u32,
+    pub active_zones_max: u32,
+    pub transfer_bytes_max: u32,
+    /// Append of the smallest size and flush, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flush_cost_ms: Option<f64>,
+    /// Smallest durable batch that reaches 90 % of the best rate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch_bytes: Option<u64>,
+    /// Reads in flight from which more of them bring less than a tenth more reads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue_depth: Option<u32>,
+    /// A single 4 KiB read: the time after which another copy should be asked, in milliseconds. The highest of p95 and
+    /// p90 that is resolved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hedge_ms: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_penalty_ms: Option<f64>,
+    /// What was flushed survived every power cut of the run; absent: not tested.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub power_loss_safe: Option<bool>,
+    /// Rates by radius, outer zones first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub envelope: Vec<RadiusRate>,
+}
+
+/// Rates at a radius.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct RadiusRate {
+    /// 0 at the outer diameter, 1 at the inner one.
+    pub radius: f64,
+    pub read_mb_s: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub write_mb_s: Option<f64>,
+}
+
+impl MeasuredProfile {
+    /// What a report says of its drive.
+    pub fn of(report: &Report) -> Self {
+        let device = &report.device;
+        let single = report.test("P-03").and_then(|test| test.findings.latencies.first());
+        let tail = single.and_then(|latency| latency.quantile("p95").or_else(|| latency.quantile("p90")));
+        let cuts = report.test("F-01").map(|test| test.status);
+        Self {
+            schema: SCHEMA.to_owned(),
+            model: device.model.clone(),
+            serial: device.serial.clone(),
+            firmware: device.firmware.clone(),
+            run: report.run.id.clone(),
+            open_zones_max: device.open_zones_max,
+            active_zones_max: device.active_zones_max,
+            transfer_bytes_max: device.transfer_bytes_max,
+            flush_cost_ms: report.metric("flush_cost"),
+            batch_bytes: report.metric("smallest_batch_at_90_percent").map(|kib| (kib * 1024.0) as u64),
+            queue_depth: knee(&points(report, "P-03", "random read of 4 KiB")),
+            hedge_ms: tail.map(|tail| tail.v),
+            idle_penalty_ms: report.metric("idle_penalty"),
+            power_loss_safe: match cuts {
+                Some(Status::Pass) => Some(true),
+                Some(Status::Fail) => Some(false),
+                _ => None,
+            },
+            envelope: envelope(report),
+        }
+    }
+}
+
+/// A curve of a test; empty when there is none.
+pub(super) fn points(report: &Report, test: &str, curve: &str) -> Vec<[f64; 2]> {
+    let curves = report.test(test).map(|test| test.findings.curves.as_slice()).unwrap_or_default();
+    curves.iter().find(|found| found.name == curve).map(|found| found.points.clone()).unwrap_or_default()
+}
+
+fn envelope(report: &Report) -> Vec<RadiusRate> {
+    let writes = points(report, "P-01", "sequential write");
+    let reads = points(report, "P-02", "sequential read");
+    let at = |(index, [radius, read_mb_s]): (usize, [f64; 2])| RadiusRate {
+        radius,
+        read_mb_s,
+        write_mb_s: writes.get(index).map(|[_, rate]| *rate),
+    };
+    reads.into_iter().enumerate().map(at).collect()
+}
+
+/// The depth from which the next one brings less than a tenth more.
+fn knee(points: &[[f64; 2]]) -> Option<u32> {
+    let flat = points.windows(2).find(|pair| pair[1][1] < pair[0][1] * 1.1).map(|pair| pair[0][0]);
+    flat.or_else(|| points.last().map(|[depth, _]| *depth)).map(|depth| depth as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_knee_is_where_more_depth_brings_little() {
+        assert_eq!(knee(&[[1.0, 80.0], [4.0, 120.0], [16.0, 180.0], [32.0, 185.0]]), Some(16));
+        assert_eq!(knee(&[[1.0, 80.0], [4.0, 120.0]]), Some(4));
+        assert_eq!(knee(&[]), None);
+    }
+}
