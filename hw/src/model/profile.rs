@@ -324,6 +324,21 @@ impl DriveProfile {
         }
     }
 
+    /// The same drive with zones of at most 16 MiB and transfers of at most 2 MiB, so that whole zones of data fit into
+    /// memory. Rates, seeks and limits stay.
+    pub fn for_memory(mut self) -> Self {
+        const ZONE_BYTES: u64 = 16 << 20;
+        let shape = &mut self.shape;
+        if shape.zone_bytes > ZONE_BYTES {
+            // The part of a zone that can be written stays the same, in whole 64 KiB.
+            let part = shape.zone_capacity_bytes as f64 / shape.zone_bytes as f64;
+            shape.zone_capacity_bytes = ((ZONE_BYTES >> 16) as f64 * part) as u64 * (64 << 10);
+            shape.zone_bytes = ZONE_BYTES;
+        }
+        shape.transfer_bytes_max = shape.transfer_bytes_max.min(2 << 20);
+        self
+    }
+
     fn ci() -> Self {
         let shape = Shape {
             zones: 40,
@@ -378,6 +393,7 @@ mod tests {
             profile.check().expect("sound");
             let text = profile.to_toml().expect("writes");
             assert_eq!(DriveProfile::parse(&text).expect("reads"), profile, "{name}");
+            profile.for_memory().check().expect("sound");
         }
         assert_eq!(DriveProfile::built_in("nothing"), None);
     }

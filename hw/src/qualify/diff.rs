@@ -145,13 +145,16 @@ fn quantile_of(blocks: &[&Vec<u32>], q: f64) -> f64 {
         *counts.entry(pair[0]).or_insert(0u64) += u64::from(pair[1]);
     }
     let total: u64 = counts.values().sum();
-    let wanted = (q * total as f64).ceil() as u64;
-    let mut seen = 0;
+    let wanted = q * total as f64;
+    let mut seen = 0.0;
     for (bin, count) in counts {
-        seen += count;
-        if seen >= wanted {
-            return bin_ns(bin);
+        let count = count as f64;
+        if seen + count >= wanted && count > 0.0 {
+            // Values are taken to lie evenly in their bin: its width must not decide at the margin.
+            let part = ((wanted - seen) / count).clamp(0.0, 1.0) - 0.5;
+            return bin_ns(bin) * (bin_ns(1) / bin_ns(0)).powf(part);
         }
+        seen += count;
     }
     f64::NAN
 }

@@ -20,7 +20,7 @@ const MODEL: &str = "model:";
 /// Opens what the user named. `claimed` is the serial number typed with `--i-own`.
 pub fn open(name: &str, claimed: Option<&str>, seed: u64) -> Result<Subject, Failure> {
     match name.strip_prefix(MODEL) {
-        Some(profile) => Ok(Subject::modelled(&profile_of(profile)?, seed, subject::sound)),
+        Some(profile) => Ok(Subject::modelled(&profile_of(profile)?.for_memory(), seed, subject::sound)),
         None => open_device(Path::new(name), claimed, seed),
     }
 }
