@@ -9,6 +9,7 @@ mod findings;
 pub mod health;
 pub mod reclaim;
 pub mod step;
+mod take_apart;
 pub mod view;
 pub mod volumes;
 

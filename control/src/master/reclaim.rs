@@ -2,29 +2,31 @@
 //! killed between any two and goes on from the tables alone.
 //!
 //! First the intent or upload ends (its row goes, its queue row comes, in one step), so that nobody can add to it;
-//! then its references go in batches. A block's row goes only in a transaction that read that no reference to it
-//! remains: whoever adds one at the same time conflicts (invariant 12).
+//! then what is queued is taken apart (`take_apart`): many small manifests in one transaction, a large one in many. Several
+//! transactions run at once, so that the store's committer makes one sync of them; each lane then rests for as long as its
+//! transaction took, so a busy store is left to the clients for at least half of the time.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use shingle_proto::ids::{BlockHash, ManifestId};
+use futures_util::future::join_all;
+use shingle_proto::ids::ManifestId;
 use shingle_proto::limits::{
-    READ_HOLD_MS, RECLAIM_BLOCKS_MAX, RECLAIM_GRACE_MS, RECLAIM_INTERVAL_MS, RECLAIM_PAUSE_MS, UPLOAD_ABANDONED_MS,
+    READ_HOLD_MS, RECLAIM_GRACE_MS, RECLAIM_INTERVAL_MS, RECLAIM_LANES, RECLAIM_MANIFESTS_MAX, RECLAIM_PAUSE_MS,
+    RECLAIM_ROWS_MAX, UPLOAD_ABANDONED_MS,
 };
 use shingle_seam::clock::Monotonic;
 
+use super::take_apart::take_some_apart;
 use crate::service::catalog::{ReadHolds, drop_upload, end_intent};
+use crate::store::StoreError;
 use crate::tables::Tables;
-use crate::tables::block_index::Block;
 use crate::tables::intents::Intent;
 use crate::tables::keys::KeyRange;
-use crate::tables::manifests::{Chunk, Entry, Manifest, PlaceKey, Segment, of_manifest};
 use crate::tables::reclaim_queue::{Reclaim, ReclaimKey, Why};
-use crate::tables::references::drop_reference;
 use crate::tables::row::Row;
-use crate::tables::uploads::{Completion, Part, PartKey, Upload};
+use crate::tables::uploads::Upload;
 use crate::tables::work::{TableError, Work};
 
 /// Rows of a queue or list read at once.
@@ -41,10 +43,16 @@ pub struct ReclaimConfig {
     pub restart_ms: u64,
     /// Age at which an upload neither completed nor aborted is aborted.
     pub abandoned_ms: u64,
-    /// Rest between two transactions.
+    /// Shortest rest between two transactions of a lane.
     pub pause_ms: u64,
     /// Rest when there is nothing to do.
     pub interval_ms: u64,
+    /// References, parts or segments given back in one transaction; at most `RECLAIM_ROWS_MAX`.
+    pub rows: usize,
+    /// Manifests taken apart, or intents ended, in one transaction; at most `RECLAIM_MANIFESTS_MAX`.
+    pub manifests: usize,
+    /// Transactions at once.
+    pub lanes: usize,
 }
 
 impl Default for ReclaimConfig {
@@ -55,6 +63,9 @@ impl Default for ReclaimConfig {
             abandoned_ms: UPLOAD_ABANDONED_MS,
             pause_ms: RECLAIM_PAUSE_MS,
             interval_ms: RECLAIM_INTERVAL_MS,
+            rows: RECLAIM_ROWS_MAX,
+            manifests: RECLAIM_MANIFESTS_MAX,
+            lanes: RECLAIM_LANES,
         }
     }
 }
@@ -70,13 +81,6 @@ pub struct ReclaimProgress {
     pub uploads_abandoned: u64,
     /// Manifests and uploads that wait.
     pub queue: u64,
-}
-
-/// How far one transaction got with a queued manifest or upload.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
-    More,
-    Finished,
 }
 
 /// The job.
@@ -145,16 +149,25 @@ impl ReclaimJob {
         let mut range = KeyRange::table(Intent::TABLE);
         loop {
             let rows = self.tables.look().scan::<Intent>(range.clone(), PAGE_ROWS).await?;
-            for (manifest, seen) in &rows {
-                range = range.after(&Intent::encode_key(manifest));
-                if self.now_ms() > seen.expires_ms && !self.progress.get().paused {
-                    let ended = self.transaction(async |work: &Work| self.expire(work, *manifest).await).await?;
-                    self.note(|progress| progress.intents_expired += u64::from(ended));
-                    found |= ended;
+            let over = rows.iter().filter(|(_, seen)| self.now_ms() > seen.expires_ms).map(|(manifest, _)| *manifest);
+            for batch in over.collect::<Vec<_>>().chunks(self.config.manifests.clamp(1, RECLAIM_MANIFESTS_MAX)) {
+                if self.progress.get().paused {
+                    return Ok(found);
                 }
+                let ended = self.transaction(async |work: &Work| {
+                    let mut ended = 0;
+                    for manifest in batch {
+                        ended += u64::from(self.expire(work, *manifest).await?);
+                    }
+                    Ok(ended)
+                });
+                let ended = ended.await?;
+                self.note(|progress| progress.intents_expired += ended);
+                found |= ended > 0;
             }
-            if rows.len() < PAGE_ROWS {
-                return Ok(found);
+            match rows.last() {
+                Some((last, _)) if rows.len() == PAGE_ROWS => range = range.after(&Intent::encode_key(last)),
+                _ => return Ok(found),
             }
         }
     }
@@ -207,19 +220,23 @@ impl ReclaimJob {
         let mut range = KeyRange::table(Reclaim::TABLE);
         loop {
             let rows = self.tables.look().scan::<Reclaim>(range.clone(), PAGE_ROWS).await?;
-            for (key, row) in &rows {
-                range = range.after(&Reclaim::encode_key(key));
-                if !self.due(key, row) {
-                    continue;
+            let due: Vec<ReclaimKey> =
+                rows.iter().filter(|(key, row)| self.due(key, row)).map(|(key, _)| *key).collect();
+            let batches = RefCell::new(due.chunks(self.config.manifests.clamp(1, RECLAIM_MANIFESTS_MAX)));
+            let lane = async || {
+                let mut found = false;
+                loop {
+                    let batch = batches.borrow_mut().next();
+                    let Some(batch) = batch else { return Ok::<_, TableError>(found) };
+                    found |= self.take_apart(batch).await?;
                 }
-                match self.take_apart(*key).await {
-                    Ok(finished) => found |= finished,
-                    Err(TableError::Damaged(damage)) => tracing::error!(job = Self::NAME, "{damage}"),
-                    Err(error) => return Err(error),
-                }
+            };
+            for finished in join_all((0..self.config.lanes.max(1)).map(|_| lane())).await {
+                found |= finished?;
             }
-            if rows.len() < PAGE_ROWS {
-                return Ok(found);
+            match rows.last() {
+                Some((last, _)) if rows.len() == PAGE_ROWS => range = range.after(&Reclaim::encode_key(last)),
+                _ => return Ok(found),
             }
         }
     }
@@ -233,27 +250,36 @@ impl ReclaimJob {
             && !self.holds.keeps(*manifest, row.queued_ms)
     }
 
-    /// Takes one manifest or upload apart, to the end unless the job is paused.
-    async fn take_apart(&self, key: ReclaimKey) -> Result<bool, TableError> {
-        while !self.progress.get().paused {
-            let step = self.transaction(async |work: &Work| {
-                let Some(row) = work.get::<Reclaim>(&key).await? else { return Ok(Step::Finished) };
-                let step = match key {
-                    ReclaimKey::Manifest(manifest) => shrink_manifest(work, manifest, self.now_ms()).await?,
-                    ReclaimKey::Parts(upload) => shrink_upload(work, upload, row.why, self.now_ms()).await?,
-                };
-                if step == Step::Finished {
-                    work.remove(&key, &row);
+    /// Takes some manifests and uploads apart, to the end unless the job is paused. True if one came to its end.
+    async fn take_apart(&self, keys: &[ReclaimKey]) -> Result<bool, TableError> {
+        let mut left = keys;
+        let mut at_once = keys.len();
+        while !left.is_empty() && !self.progress.get().paused {
+            let began = self.tables.world().clock.now();
+            let some = left.get(..at_once).unwrap_or(left);
+            match self
+                .transaction(async |work: &Work| take_some_apart(work, some, self.config.rows, self.now_ms()).await)
+                .await
+            {
+                Ok(finished) => {
+                    self.note(|progress| progress.finished += finished as u64);
+                    left = left.get(finished..).unwrap_or_default();
                 }
-                Ok(step)
-            });
-            if step.await? == Step::Finished {
-                self.note(|progress| progress.finished += 1);
-                return Ok(true);
+                // One that is damaged must not keep the others.
+                Err(TableError::Damaged(_)) if at_once > 1 => at_once = 1,
+                Err(TableError::Damaged(damage)) => {
+                    tracing::error!(job = Self::NAME, "{damage}");
+                    left = left.get(1..).unwrap_or_default();
+                }
+                // Other lanes drop references to the same blocks, faster.
+                Err(TableError::Store(StoreError::Conflict)) => at_once = at_once.div_ceil(2),
+                Err(error) => return Err(error),
             }
-            self.rest(self.config.pause_ms).await;
+            let took = self.tables.world().clock.now() - began;
+            let pause = Duration::from_millis(self.config.pause_ms);
+            self.tables.world().tasks.sleep(took.max(pause)).await;
         }
-        Ok(false)
+        Ok(left.len() < keys.len())
     }
 
     async fn transaction<T>(&self, body: impl AsyncFn(&Work) -> Result<T, TableError>) -> Result<T, TableError> {
@@ -275,94 +301,4 @@ impl ReclaimJob {
     async fn rest(&self, duration_ms: u64) {
         self.tables.world().tasks.sleep(Duration::from_millis(duration_ms)).await;
     }
-}
-
-/// Gives back some of a manifest: entries not yet folded, then chunks from their ends, then segments, then its row.
-async fn shrink_manifest(work: &Work, manifest: ManifestId, now_ms: u64) -> Result<Step, TableError> {
-    let entries = work.scan::<Entry>(of_manifest::<Entry>(manifest), RECLAIM_BLOCKS_MAX).await?;
-    if !entries.is_empty() {
-        for (key, entry) in &entries {
-            release(work, manifest, entry.hash).await?;
-            work.remove(key, entry);
-        }
-        return Ok(Step::More);
-    }
-    if let Some((key, chunk)) = work.scan::<Chunk>(of_manifest::<Chunk>(manifest), 1).await?.pop() {
-        shorten_chunk(work, &key, &chunk).await?;
-        return Ok(Step::More);
-    }
-    let segments = work.scan::<Segment>(of_manifest::<Segment>(manifest), RECLAIM_BLOCKS_MAX).await?;
-    for (key, segment) in &segments {
-        Reclaim::queue(work, ReclaimKey::Manifest(segment.leaf), now_ms, Why::Segment).await?;
-        work.remove(key, segment);
-    }
-    if segments.len() == RECLAIM_BLOCKS_MAX {
-        return Ok(Step::More);
-    }
-    if let Some(row) = work.get::<Manifest>(&manifest).await? {
-        work.remove(&manifest, &row);
-    }
-    Ok(Step::Finished)
-}
-
-/// Drops the references of a chunk's last blocks and cuts them off: the chunk itself says how far reclaim is.
-async fn shorten_chunk(work: &Work, key: &PlaceKey, chunk: &Chunk) -> Result<(), TableError> {
-    let keep = chunk.entries.len().saturating_sub(RECLAIM_BLOCKS_MAX);
-    for entry in chunk.entries.iter().skip(keep) {
-        release(work, key.manifest, entry.hash).await?;
-    }
-    if keep == 0 {
-        work.remove(key, chunk);
-    } else {
-        let mut shorter = chunk.clone();
-        shorter.entries.truncate(keep);
-        work.replace(key, chunk, &shorter);
-    }
-    Ok(())
-}
-
-/// Drops a manifest's reference to a block, and the block's row if this transaction reads that it was the last one.
-async fn release(work: &Work, manifest: ManifestId, hash: BlockHash) -> Result<(), TableError> {
-    if drop_reference(work, hash, manifest).await?
-        && let Some(block) = work.get::<Block>(&hash).await?
-    {
-        work.remove(&hash, &block);
-    }
-    Ok(())
-}
-
-/// Clears some part rows of an upload that is over. Parts that its completion made segments of belong to the object;
-/// the others are queued. Of an aborted upload, segments of an unfinished completion go as well.
-async fn shrink_upload(work: &Work, upload: ManifestId, why: Why, now_ms: u64) -> Result<Step, TableError> {
-    let completed = match why {
-        Why::Completed { completion } => Some(completion),
-        _ => None,
-    };
-    let parts = work.scan::<Part>(Part::of_upload(upload), RECLAIM_BLOCKS_MAX).await?;
-    for (key, part) in &parts {
-        clear_part(work, key, part, completed, now_ms).await?;
-    }
-    if parts.len() == RECLAIM_BLOCKS_MAX {
-        return Ok(Step::More);
-    }
-    if completed.is_some() {
-        return Ok(Step::Finished);
-    }
-    let segments = work.scan::<Segment>(of_manifest::<Segment>(upload), RECLAIM_BLOCKS_MAX).await?;
-    segments.iter().for_each(|(key, segment)| work.remove(key, segment));
-    Ok(if segments.len() == RECLAIM_BLOCKS_MAX { Step::More } else { Step::Finished })
-}
-
-async fn clear_part(
-    work: &Work,
-    key: &PartKey,
-    part: &Part,
-    completed: Option<Completion>,
-    now_ms: u64,
-) -> Result<(), TableError> {
-    if completed.is_none() || part.named_by != completed {
-        Reclaim::queue(work, ReclaimKey::Manifest(part.manifest), now_ms, Why::PartDropped).await?;
-    }
-    work.remove(key, part);
-    Ok(())
 }

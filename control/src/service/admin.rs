@@ -64,6 +64,7 @@ impl Control {
         let mut status = CellStatus {
             objects: count(counts.objects),
             logical_bytes: count(counts.logical_bytes),
+            manifest_bytes: count(counts.manifest_bytes),
             blocks: count(counts.blocks),
             block_plain_bytes: count(counts.block_plain_bytes),
             block_sealed_bytes: count(counts.block_sealed_bytes),

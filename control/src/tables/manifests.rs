@@ -8,6 +8,7 @@ use shingle_proto::limits::CHUNK_BLOCKS_MAX;
 use super::bytes::{Damage, Reader, Writer};
 use super::keys::{KeyRange, KeyReader, KeyWriter, Table};
 use super::row::Row;
+use super::tally::Tally;
 
 /// What a finished manifest consists of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,6 +150,10 @@ impl Row for Entry {
     fn take(from: &mut Reader<'_>) -> Result<Self, Damage> {
         Self::take_fields(from)
     }
+
+    fn tally(&self) -> Tally {
+        Tally { manifest_bytes: i64::from(self.plain_bytes), ..Tally::default() }
+    }
 }
 
 impl Row for Chunk {
@@ -178,6 +183,11 @@ impl Row for Chunk {
         }
         let entries = (0..count).map(|_| Entry::take_fields(from)).collect::<Result<_, _>>()?;
         Ok(Self { blocks_before, entries })
+    }
+
+    fn tally(&self) -> Tally {
+        let manifest_bytes = self.entries.iter().map(|entry| i64::from(entry.plain_bytes)).sum();
+        Tally { manifest_bytes, ..Tally::default() }
     }
 }
 

@@ -31,8 +31,8 @@ use self::tally::Tally;
 use self::work::{Finished, TableError, Witness, Work};
 use crate::store::{Store, StoreError};
 
-/// Rows read in one transaction of a long scan.
-const SCAN_ROWS: usize = 1000;
+/// Rows read in one transaction of a long scan: 5 MB of chunks.
+const SCAN_ROWS: usize = 256;
 
 /// The tables of one cell. Cheap to clone; clones share the counters.
 #[derive(Clone)]
@@ -67,6 +67,8 @@ impl Tables {
     pub async fn count_rows(&self) -> Result<(), TableError> {
         self.counts.set(Tally::default());
         self.count_table::<objects::Object>().await?;
+        self.count_table::<manifests::Entry>().await?;
+        self.count_table::<manifests::Chunk>().await?;
         self.count_table::<block_index::Block>().await?;
         self.count_table::<references::Reference>().await?;
         self.count_table::<intents::Intent>().await?;

@@ -9,6 +9,8 @@ pub struct Tally {
     /// Live objects and the sum of their sizes.
     pub objects: i64,
     pub logical_bytes: i64,
+    /// Bytes of all blocks that manifests name, finished or not, also of those that reclaim has not taken apart yet.
+    pub manifest_bytes: i64,
     /// Block Index rows: unique blocks, their plain and their sealed bytes (of one copy).
     pub blocks: i64,
     pub block_plain_bytes: i64,
@@ -24,6 +26,7 @@ impl AddAssign for Tally {
     fn add_assign(&mut self, other: Self) {
         self.objects += other.objects;
         self.logical_bytes += other.logical_bytes;
+        self.manifest_bytes += other.manifest_bytes;
         self.blocks += other.blocks;
         self.block_plain_bytes += other.block_plain_bytes;
         self.block_sealed_bytes += other.block_sealed_bytes;
@@ -37,6 +40,7 @@ impl SubAssign for Tally {
     fn sub_assign(&mut self, other: Self) {
         self.objects -= other.objects;
         self.logical_bytes -= other.logical_bytes;
+        self.manifest_bytes -= other.manifest_bytes;
         self.blocks -= other.blocks;
         self.block_plain_bytes -= other.block_plain_bytes;
         self.block_sealed_bytes -= other.block_sealed_bytes;

@@ -138,6 +138,20 @@ impl Cell {
         ReclaimJob::new(self.catalog.tables().clone(), self.catalog.holds(), config)
     }
 
+    /// A job that needs many transactions for little.
+    pub fn small_steps_job(&self) -> ReclaimJob {
+        let config = ReclaimConfig {
+            grace_ms: 0,
+            restart_ms: 0,
+            pause_ms: 0,
+            rows: 50,
+            manifests: 2,
+            lanes: 2,
+            ..ReclaimConfig::default()
+        };
+        ReclaimJob::new(self.catalog.tables().clone(), self.catalog.holds(), config)
+    }
+
     pub fn drain(&self) {
         self.sim.run(self.reclaim_job().drain()).unwrap();
     }

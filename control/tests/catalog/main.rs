@@ -6,6 +6,7 @@ mod golden;
 mod listing;
 mod objects;
 mod races;
+mod rate;
 mod reclaim;
 mod store;
 mod uploads;

@@ -13,7 +13,7 @@ use shingle_control::tables::row::Row;
 use shingle_control::verify::index_scan::{IndexFault, check_tables};
 use shingle_proto::ids::BlockHash;
 
-use crate::cell::{Cell, KEY, TestBlock, blocks, expect_code, expect_done, hash, part_blocks};
+use crate::cell::{Cell, KEY, MIB, TestBlock, blocks, expect_code, expect_done, hash, part_blocks};
 
 /// Something of everything that reclaim has to do; two objects stay.
 fn leave_a_mess(cell: &Cell) {
@@ -46,7 +46,7 @@ fn reclaim_killed_after_any_transaction_goes_on() {
     let cell = Cell::new(1);
     leave_a_mess(&cell);
     let before = cell.store.commits.get();
-    cell.drain();
+    cell.sim.run(cell.small_steps_job().drain()).unwrap();
     let transactions = cell.store.commits.get() - before;
     let expected = cell.check_idle().counts;
     assert_eq!((expected.objects, expected.blocks, expected.references), (2, 201, 201));
@@ -55,7 +55,7 @@ fn reclaim_killed_after_any_transaction_goes_on() {
         let cell = Cell::new(killed_after);
         leave_a_mess(&cell);
         cell.store.kill_after(killed_after);
-        let job = cell.reclaim_job();
+        let job = cell.small_steps_job();
         assert!(cell.sim.run_until_dead(job.drain(), &|| cell.store.dead()).is_none());
         let cell = cell.reopen();
         cell.check();
@@ -278,4 +278,28 @@ fn a_block_whose_references_are_counted_too_low_stays_and_the_scan_says_so() {
         "{report:?}"
     );
     assert_eq!(report.counts.blocks, 1);
+}
+
+#[test]
+fn the_bytes_that_manifests_name_are_never_less_than_those_of_unique_blocks() {
+    let cell = Cell::new(1);
+    let dedup = || {
+        let counts = cell.check().counts;
+        (counts.manifest_bytes / i64::from(MIB), counts.block_plain_bytes / i64::from(MIB))
+    };
+    let upload = cell.open_intent("under way");
+    cell.commit(&upload, &blocks(0..10), 1);
+    assert_eq!(dedup(), (10, 10), "no object has these blocks yet, and the ratio is 1");
+    cell.finish(&upload, "under way", &blocks(0..10));
+    cell.put("twice", &blocks((0..10).chain(0..5)));
+    assert_eq!(dedup(), (25, 10));
+    cell.delete("twice");
+    cell.delete("under way");
+    assert_eq!(dedup(), (25, 10), "reclaim has taken nothing apart yet");
+    let job = cell.small_steps_job();
+    cell.store.kill_after(1);
+    assert!(cell.sim.run_until_dead(job.drain(), &|| cell.store.dead()).is_none());
+    let cell = cell.reopen();
+    cell.drain();
+    assert_eq!(cell.check_idle().counts, Default::default());
 }

@@ -265,9 +265,13 @@ pub const S3_BUCKET_NAME_BYTES_MAX: usize = 63;
 /// Rows of one listing's page, as stored: leaves half a frame for their encoding.
 pub const LIST_PAGE_BYTES_MAX: usize = FRAME_BODY_BYTES_MAX as usize / 2;
 
-/// Manifest entries whose references, and perhaps rows, one transaction of reclaim gives back.
-pub const RECLAIM_BLOCKS_MAX: usize = 128;
-/// Rest of reclaim between two transactions: leaves the store to the clients.
+/// References, parts or segments that one transaction of reclaim gives back: under 500 bytes of keys and values each.
+pub const RECLAIM_ROWS_MAX: usize = 512;
+/// Manifests that one transaction of reclaim takes apart, when they are small, and intents that it ends.
+pub const RECLAIM_MANIFESTS_MAX: usize = 32;
+/// Transactions of reclaim at once.
+pub const RECLAIM_LANES: usize = 4;
+/// Shortest rest of a lane between two transactions; otherwise it rests for as long as the last one took.
 pub const RECLAIM_PAUSE_MS: u64 = 2;
 /// How often reclaim looks for expired intents and new work when it has none.
 pub const RECLAIM_INTERVAL_MS: u64 = 1_000;
@@ -305,6 +309,7 @@ const _: () = assert!(EXTENT_BYTES_DEFAULT > 8 * VOLUME_FREE_BYTES_MIN);
 const _: () = assert!(HOST_SUSPECT_MS >= 4 * HEARTBEAT_INTERVAL_MS);
 const _: () = assert!(BLOCKS_PER_REQUEST_MAX.is_multiple_of(BLOCKS_PER_TRANSACTION_MAX));
 const _: () = assert!(BLOCKS_PER_TRANSACTION_MAX * (WRAPPED_KEY_BYTES_MAX + 256) < TRANSACTION_BYTES_MAX);
+const _: () = assert!((RECLAIM_ROWS_MAX + RECLAIM_MANIFESTS_MAX) * 1000 < TRANSACTION_BYTES_MAX);
 const _: () = assert!(FOLD_CHUNKS_MAX * CHUNK_BLOCKS_MAX * 100 < TRANSACTION_BYTES_MAX);
 const _: () = assert!(S3_HEADERS_BYTES_MAX + S3_METADATA_BYTES_MAX + S3_KEY_BYTES_MAX < STORE_VALUE_BYTES_MAX);
 const _: () = assert!(2 * (S3_KEY_BYTES_MAX + S3_BUCKET_NAME_BYTES_MAX) + 64 < STORE_KEY_BYTES_MAX);

@@ -15,12 +15,14 @@ pub struct StatusDocument {
     pub volumes_closed: u64,
     pub objects: u64,
     pub logical_bytes: u64,
+    pub manifest_bytes: u64,
     pub blocks: u64,
     pub block_plain_bytes: u64,
     pub block_sealed_bytes: u64,
     /// Bytes of records on all disks: every copy, headers and padding.
     pub stored_bytes: u64,
-    /// Live bytes per unique byte; null while nothing is stored.
+    /// Bytes that manifests name (of objects, of uploads under way, of what is deleted and not yet given back) per unique
+    /// byte, so never below 1; null while nothing is stored.
     pub dedup_ratio: Option<f64>,
     /// Unique bytes per sealed byte; null while nothing is stored.
     pub compression_ratio: Option<f64>,
@@ -122,11 +124,12 @@ impl From<&CellStatus> for StatusDocument {
             volumes_closed: status.volumes_closed,
             objects: status.objects,
             logical_bytes: status.logical_bytes,
+            manifest_bytes: status.manifest_bytes,
             blocks: status.blocks,
             block_plain_bytes: status.block_plain_bytes,
             block_sealed_bytes: status.block_sealed_bytes,
             stored_bytes: stored_bytes(status),
-            dedup_ratio: ratio(status.logical_bytes, status.block_plain_bytes),
+            dedup_ratio: ratio(status.manifest_bytes, status.block_plain_bytes),
             compression_ratio: ratio(status.block_plain_bytes, status.block_sealed_bytes),
             references: status.references,
             intents: status.intents,

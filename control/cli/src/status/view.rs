@@ -56,7 +56,7 @@ pub fn summary(status: &CellStatus) -> Vec<String> {
             units::bytes(status.logical_bytes),
             units::counted(status.objects, "object"),
             units::bytes(status.block_plain_bytes),
-            times(ratio(status.logical_bytes, status.block_plain_bytes)),
+            times(ratio(status.manifest_bytes, status.block_plain_bytes)),
             units::bytes(status.block_sealed_bytes),
             times(ratio(status.block_plain_bytes, status.block_sealed_bytes)),
         ),
@@ -180,7 +180,7 @@ mod tests {
         console::set_colors_enabled(false);
         let mut status = CellStatus { copies: 4, ..CellStatus::default() };
         assert!(summary(&status)[1].contains("dedup -"), "{:?}", summary(&status));
-        (status.logical_bytes, status.block_plain_bytes, status.block_sealed_bytes) = (300, 200, 100);
+        (status.manifest_bytes, status.block_plain_bytes, status.block_sealed_bytes) = (300, 200, 100);
         assert!(summary(&status)[1].contains("dedup 1.50 x") && summary(&status)[1].contains("compression 2.00 x"));
     }
 
