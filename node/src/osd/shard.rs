@@ -25,6 +25,7 @@ use super::listing::{Listing, extents_max};
 use super::mount::{Disk, MountError, MountReport, mount, read_label, write_label};
 use super::policy::{CannotSweep, DiskPolicy};
 use super::store::Osd;
+use crate::extent::label::Label;
 
 /// How a shard is reached and whom it reports to.
 #[derive(Clone)]
@@ -123,14 +124,7 @@ impl Shard {
             let label = write_label(&world, &disk, cell).await?;
             labelled.push((disk, label));
         }
-        let mut names = BTreeSet::new();
-        for (disk, label) in &labelled {
-            let bytes = u64::from(label.layout.extents) * label.layout.extent_bytes();
-            config.disk.check_sweep(bytes).map_err(|cause| ShardError::Sweep { path: disk.path.clone(), cause })?;
-            if !names.insert(label.osd) {
-                return Err(MountError::Twice { path: disk.path.clone(), osd: label.osd }.into());
-            }
-        }
+        check_disks(&config, &labelled)?;
         let budgets = Budgets::shared(config.budget_bytes, labelled.len(), config.disk);
         let mounting = labelled
             .into_iter()
@@ -232,6 +226,19 @@ impl Shard {
     pub(super) fn host_and_boot(&self) -> (HostId, BootId) {
         (self.config.host, self.config.boot)
     }
+}
+
+/// No disk is there twice, and each can be scrubbed in time.
+fn check_disks(config: &ShardConfig, labelled: &[(Disk, Label)]) -> Result<(), ShardError> {
+    let mut names = BTreeSet::new();
+    for (disk, label) in labelled {
+        let bytes = u64::from(label.layout.extents) * label.layout.extent_bytes();
+        config.disk.check_sweep(bytes).map_err(|cause| ShardError::Sweep { path: disk.path.clone(), cause })?;
+        if !names.insert(label.osd) {
+            return Err(MountError::Twice { path: disk.path.clone(), osd: label.osd }.into());
+        }
+    }
+    Ok(())
 }
 
 /// The cell that control says it is; asks until it is answered.

@@ -80,11 +80,10 @@ impl Osd {
         let fits = |part: &&Part| {
             let place = part.place();
             bytes += place.bytes();
-            let follows = last.replace(place).is_none_or(|last| {
+            last.replace(place).is_none_or(|last| {
                 let behind = last.offset_bytes() + last.bytes() == place.offset_bytes();
                 behind && zone_of(last) == zone_of(place) && bytes <= SCRUB_READ_BYTES
-            });
-            follows
+            })
         };
         parts.iter().take_while(fits).count()
     }
