@@ -146,7 +146,7 @@ impl Master {
     async fn close(&self, id: VolumeId, members: &[Member]) -> Result<bool, TableError> {
         let fenced = join_all(members.iter().map(|member| self.close_extent(*member))).await;
         if !fenced.contains(&true) {
-            tracing::warn!(volume = %id, "no member of a volume can be reached to close it");
+            tracing::warn!(volume = %id, "no member of a volume can be fenced");
             return Ok(false);
         }
         self.insist(async |work: &Work| close_volume(work, id).await).await?;
@@ -172,16 +172,17 @@ impl Master {
         self.world.tasks.spawn("end extent", Box::pin(task));
     }
 
-    /// True if the extent takes no appends any more, durably.
+    /// True if the extent takes no appends any more, durably. A failed disk takes none now, but it cannot write that down:
+    /// after a restart of its host the extent may be open again, so it fences nothing.
     async fn close_extent(&self, member: Member) -> bool {
         let request = Request::CloseExtent(Box::new(CloseExtent { extent: member.extent.into() }));
-        let state = match self.ask(member.osd, request).await {
-            Ok(Response::ExtentClosed(_)) => ExtentState::Closed,
+        let (state, fenced) = match self.ask(member.osd, request).await {
+            Ok(Response::ExtentClosed(_)) => (ExtentState::Closed, true),
             Err(OrderFailed::Rpc(RpcError::Refused(reply))) if reply.code == ErrorCode::ExtentClosed => {
-                ExtentState::Closed
+                (ExtentState::Closed, true)
             }
             Err(OrderFailed::Rpc(RpcError::Refused(reply))) if reply.code == ErrorCode::DeviceFailed => {
-                ExtentState::Failed
+                (ExtentState::Failed, false)
             }
             other => {
                 let problem = other.err().unwrap_or(OrderFailed::OtherAnswer);
@@ -190,7 +191,7 @@ impl Master {
             }
         };
         self.view.borrow_mut().health.extent_ended(member.osd, member.extent, state);
-        true
+        fenced
     }
 
     async fn ask(&self, osd: OsdId, request: Request) -> Result<Response, OrderFailed> {

@@ -229,10 +229,11 @@ async fn flip_upload(
             ..upload.headers.clone()
         },
     };
+    // The first row written is the witness of an unknown commit: it names this attempt, which no other row does.
+    let why = Why::Completed { completion: attempt.completion };
+    Reclaim::queue(work, ReclaimKey::Parts(manifest), now_ms, why).await?;
     flip(work, &ObjectKey { s3_bucket, key }, &object, attempt.precondition).await?;
     work.insert(&manifest, &Manifest { kind: ManifestKind::Segments, size_bytes, blocks });
     work.remove(attempt.key, &upload);
-    let why = Why::Completed { completion: attempt.completion };
-    Reclaim::queue(work, ReclaimKey::Parts(manifest), now_ms, why).await?;
     Ok(Some(object))
 }
