@@ -7,6 +7,7 @@
 mod carry_out;
 mod findings;
 pub mod health;
+pub mod problems;
 pub mod reclaim;
 pub mod step;
 mod take_apart;
@@ -19,7 +20,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use shingle_proto::ids::{BucketId, CellId, HostId, OsdId, VolumeId};
-use shingle_proto::limits::{MASTER_ABSENT_MS, MASTER_STEP_MS, STATUS_EXTENTS_MAX};
+use shingle_proto::limits::{MASTER_ABSENT_MS, MASTER_STEP_MS, STATUS_EXTENTS_MAX, STATUS_PROBLEMS_MAX};
 use shingle_proto::message::{self, CellStatus, Finding, Heartbeat, HostReport};
 use shingle_seam::World;
 use shingle_seam::clock::Monotonic;
@@ -201,8 +202,16 @@ impl Master {
         status.hosts = view.health.hosts().iter().map(host_of).collect();
         status.volumes_open = view.volumes.len() as u64;
         status.volumes_closed = self.closed.borrow().len() as u64;
+        let closed = self.closed.borrow();
+        let rows = closed.values().map(|(_, row)| row).chain(view.volumes.values().map(|volume| &volume.row));
+        let members = rows.flat_map(|row| row.members.iter().map(|member| member.osd));
+        status.problems = problems::problems(&view, members, now);
+        status.problems_total = status.problems.len() as u64;
+        status.problems.truncate(STATUS_PROBLEMS_MAX);
         let findings = self.findings.borrow();
         status.findings = findings.count();
+        status.findings_open =
+            findings.recent().filter(|record| record.state == message::FindingState::Open).count() as u64;
         status.recent_findings = findings.recent().cloned().collect();
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use shingle_control::master::health::{HeartbeatRefused, Liveness};
+use shingle_control::master::problems::problems;
 use shingle_control::master::step::{Order, step};
 use shingle_control::master::view::CloseReason;
 use shingle_control::master::volumes::lack;
@@ -11,7 +12,7 @@ use shingle_proto::ids::{ExtentId, OsdId};
 use shingle_proto::limits::{
     GIB, HOST_SUSPECT_MS, OSD_OPEN_EXTENTS_MAX, SUSPECT_MEMORY_MS, SUSPECT_QUARANTINE_MS, VOLUME_FREE_BYTES_MIN,
 };
-use shingle_proto::message::{ExtentState, Heartbeat, Lack, OsdState};
+use shingle_proto::message::{ExtentState, Heartbeat, Lack, OsdState, ProblemKind};
 
 use crate::imagined::{COPIES, Cell, DISKS, osd};
 
@@ -297,4 +298,25 @@ fn a_late_heartbeat_changes_nothing_and_a_new_boot_starts_over() {
     assert!(cell.view.health.heard(cell.now, beat(2, 1)).is_ok());
     assert_eq!(cell.view.health.liveness(osd(1, 0), cell.now), Liveness::Suspect, "it came back without its disks");
     assert_eq!(cell.hosts_heard().len(), 5);
+}
+
+#[test]
+fn a_cell_is_healthy_only_while_nobody_is_missing_or_unwell() {
+    let told = |cell: &Cell| {
+        let members = cell.table.values().flat_map(|row| row.members.iter().map(|member| member.osd));
+        problems(&cell.view, members, cell.now).into_iter().map(|problem| problem.kind).collect::<Vec<_>>()
+    };
+    let mut cell = Cell::settled(6);
+    assert_eq!(told(&cell), []);
+    cell.disks.get_mut(&osd(2, 1)).unwrap().state = OsdState::Failed;
+    cell.pass(SECOND);
+    assert_eq!(told(&cell), [ProblemKind::OsdFailed]);
+    cell.alive.remove(&2);
+    cell.pass(Duration::from_millis(HOST_SUSPECT_MS) + SECOND);
+    assert_eq!(told(&cell), [ProblemKind::HostSilent]);
+    cell.restart_master();
+    assert_eq!(told(&cell), [], "nobody was heard yet, which speaks against nobody");
+    cell.pass(Duration::from_millis(HOST_SUSPECT_MS) + SECOND);
+    let kinds = told(&cell);
+    assert!(!kinds.is_empty() && kinds.iter().all(|kind| *kind == ProblemKind::OsdUnheard), "{kinds:?}");
 }

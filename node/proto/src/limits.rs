@@ -247,6 +247,9 @@ pub const FINDINGS_KEPT_MAX: usize = 256;
 /// Extents listed one by one in the cell's status; a larger cell's status has their sums only.
 pub const STATUS_EXTENTS_MAX: usize = 10_000;
 
+/// Problems told in the cell's status; the others are only counted.
+pub const STATUS_PROBLEMS_MAX: usize = 100;
+
 /// Blocks claimed, committed or copied in one transaction of the catalog: about 70 KB of writes at most.
 pub const BLOCKS_PER_TRANSACTION_MAX: usize = 256;
 /// Chunks that one transaction of a finishing upload folds: 4 x 512 entries, under 150 KB of writes.

@@ -47,7 +47,11 @@ pub fn summary(status: &CellStatus) -> Vec<String> {
         0 => console::style("no findings".to_string()).green(),
         count => console::style(units::counted(count, "finding")).red().bold(),
     };
-    let ready = if status.ready { console::style("healthy").green() } else { console::style("not ready").yellow() };
+    let ready = match (status.ready, status.problems_total) {
+        (false, _) => console::style("not ready").yellow(),
+        (true, 0) => console::style("healthy").green(),
+        (true, _) => console::style("serving, not healthy").yellow(),
+    };
     vec![
         format!("{}{} with {} copies of every block, {findings}", dim("cell"), ready.bold(), status.copies),
         format!(
@@ -202,6 +206,8 @@ mod tests {
         let problem = Problem { detail: "host 3 was never heard of".into(), ..Problem::default() };
         let mut status = CellStatus { problems: vec![problem], problems_total: 3, ..CellStatus::default() };
         assert!(problems(&CellStatus::default()).is_empty());
+        status.ready = true;
+        assert!(summary(&status)[0].contains("not healthy"));
         status.lack = Lack::Room;
         let lines = problems(&status);
         assert!(lines[0].contains("the cell is full") && lines[1].ends_with("host 3 was never heard of"), "{lines:?}");
