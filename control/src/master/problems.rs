@@ -2,9 +2,9 @@
 //!
 //! Pure. Nobody is blamed who may only not have been heard yet after the master's start.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use shingle_proto::ids::{HostId, OsdId};
+use shingle_proto::ids::OsdId;
 use shingle_proto::message::{OsdState, Problem, ProblemKind};
 use shingle_seam::clock::Monotonic;
 
@@ -65,16 +65,12 @@ fn unwell(view: &View, id: OsdId, osd: &OsdHealth, now: Monotonic) -> Option<Pro
     Some(Problem { kind, host, osd: id.0, detail: format!("{} of host-{host} {what}", osd.report.path) })
 }
 
-/// Hosts whose loss would stop writes: every open volume has a member there. With as many hosts as copies, or while
-/// volumes are being opened, that is how it has to be.
+/// Hosts whose loss would stop writes. While volumes are being opened that is how it has to be.
 fn unavoidable_hosts(view: &View, now: Monotonic) -> Vec<Problem> {
-    let hosts = view.healthy_hosts(now);
-    if hosts.len() <= view.copies || !view.opening.is_empty() {
+    if !view.opening.is_empty() {
         return Vec::new();
     }
-    let usable: Vec<BTreeSet<HostId>> =
-        view.usable(now).map(|(_, volume, _)| view.hosts_of(&volume.row.members)).collect();
-    let stuck = hosts.into_iter().filter(|host| usable.iter().all(|hosts| hosts.contains(host)));
+    let stuck = view.unavoidable_hosts(now).into_iter();
     stuck
         .map(|host| Problem {
             kind: ProblemKind::VolumesLacking,

@@ -190,11 +190,21 @@ impl View {
     /// Whether every living host can be avoided by some volume that takes blocks (with as many hosts as copies: whether
     /// there is a volume at all).
     pub fn ready(&self, now: Monotonic) -> bool {
-        let usable: Vec<BTreeSet<HostId>> =
-            self.usable(now).map(|(_, volume, _)| self.hosts_of(&volume.row.members)).collect();
-        let hosts = self.healthy_hosts(now);
-        let avoidable = |host: &HostId| usable.iter().any(|hosts| !hosts.contains(host));
-        !usable.is_empty() && (hosts.len() <= self.copies || hosts.iter().all(avoidable))
+        self.usable(now).next().is_some() && self.unavoidable_hosts(now).is_empty()
+    }
+
+    /// Living hosts that every volume which takes blocks has a member on. None with as many hosts as copies: there it
+    /// has to be like that.
+    pub fn unavoidable_hosts(&self, now: Monotonic) -> BTreeSet<HostId> {
+        let mut hosts = self.healthy_hosts(now);
+        if hosts.len() <= self.copies {
+            return BTreeSet::new();
+        }
+        for (_, volume, _) in self.usable(now) {
+            let members = self.hosts_of(&volume.row.members);
+            hosts.retain(|host| members.contains(host));
+        }
+        hosts
     }
 
     pub fn hosts_of(&self, members: &[Member]) -> BTreeSet<HostId> {
