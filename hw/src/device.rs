@@ -33,6 +33,11 @@ pub trait ZonedDevice {
     fn appends_per_zone(&self) -> u16 {
         1
     }
+    /// Bytes that whatever holds an emulated drive can still take, where that may be less than the drive claims (a sparse
+    /// file on a file system that others fill); `None` where the medium is the drive's own, and where it is not known.
+    fn room_bytes(&self) -> Option<u64> {
+        None
+    }
     /// `count` zones from `first` on, fewer at the device's end.
     fn report(&self, first: ZoneId, count: u32) -> Command<Result<Vec<Zone>, DeviceError>>;
     /// Appends `bytes` of the buffer to a sequential zone; the offset within the zone where they landed. Only after

@@ -139,6 +139,10 @@ impl ZonedDevice for FaultyDevice {
         self.inner.appends_per_zone()
     }
 
+    fn room_bytes(&self) -> Option<u64> {
+        self.faults.room().or_else(|| self.inner.room_bytes())
+    }
+
     fn report(&self, first: ZoneId, count: u32) -> Command<Result<Vec<Zone>, DeviceError>> {
         let command: Command<Result<Vec<Zone>, DeviceError>> = match self.fate(CommandKind::Report, None) {
             Fate::Refused(error) => ready(Err(error)),

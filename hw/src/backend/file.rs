@@ -75,6 +75,11 @@ impl ZonedDevice for FileDevice {
         &self.geometry
     }
 
+    fn room_bytes(&self) -> Option<u64> {
+        let space = rustix::fs::fstatvfs(&*self.core.file).ok()?;
+        Some(space.f_bavail.saturating_mul(space.f_frsize))
+    }
+
     fn report(&self, first: ZoneId, count: u32) -> Command<Result<Vec<Zone>, DeviceError>> {
         // A device whose flush failed is lost to its owner, who asks here whether it still lives.
         Self::settled(self.core.check().map(|()| self.core.states.borrow().report(first, count)))

@@ -70,6 +70,7 @@ struct Plan {
     lose_flushes: bool,
     stalled: bool,
     dead: bool,
+    room_bytes: Option<u64>,
 }
 
 struct Armed {
@@ -91,6 +92,7 @@ impl Faults {
             lose_flushes: false,
             stalled: false,
             dead: false,
+            room_bytes: None,
         };
         Self { plan: Rc::new(RefCell::new(plan)) }
     }
@@ -135,6 +137,11 @@ impl Faults {
         self.plan.borrow_mut().dead = dead;
     }
 
+    /// From now on the device says it has this much room below it; `None`: what it has.
+    pub fn set_room(&self, room_bytes: Option<u64>) {
+        self.plan.borrow_mut().room_bytes = room_bytes;
+    }
+
     /// Damage at rest: from now on the bits of `mask` in this byte read flipped, until the zone is reset.
     pub fn flip_at_rest(&self, zone: ZoneId, offset_bytes: u64, mask: u8) {
         *self.plan.borrow_mut().rot.entry((zone, offset_bytes)).or_default() ^= mask;
@@ -164,6 +171,7 @@ impl Faults {
         plan.unreadable.clear();
         plan.conditions.clear();
         (plan.lose_flushes, plan.stalled, plan.dead) = (false, false, false);
+        plan.room_bytes = None;
     }
 
     /// Counts a command; the fault that strikes it, if one does.
@@ -205,6 +213,10 @@ impl Faults {
 
     pub(super) fn is_stalled(&self) -> bool {
         self.plan.borrow().stalled
+    }
+
+    pub(super) fn room(&self) -> Option<u64> {
+        self.plan.borrow().room_bytes
     }
 
     pub(super) fn loses_flushes(&self) -> bool {

@@ -149,6 +149,10 @@ impl ZonedDevice for TimedDevice {
         self.inner.appends_per_zone()
     }
 
+    fn room_bytes(&self) -> Option<u64> {
+        self.inner.room_bytes()
+    }
+
     fn report(&self, first: ZoneId, count: u32) -> Command<Result<Vec<Zone>, DeviceError>> {
         let zones = count.min(self.geometry().zones);
         self.run(Work::Report { zones }, self.inner.report(first, count), |shared, outcome| {

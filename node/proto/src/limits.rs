@@ -215,6 +215,12 @@ pub const S3_DELETES_AT_ONCE: usize = 32;
 pub const HOST_FS_RESERVE_BYTES: u64 = 2 * GIB;
 pub const HOST_FS_RESERVE_PERCENT: u64 = 5;
 
+/// What hosts leave free on a file system that holds emulated disks: the control plane's store and the logs are often on
+/// it too, and a control plane that cannot write cannot delete either.
+pub const DISK_ROOM_RESERVE_BYTES: u64 = 256 * MIB;
+/// What one disk takes before its host looks again how much room there is. All disks of a cell may take as much at once.
+pub const DISK_ROOM_STEP_BYTES: u64 = 8 * MIB;
+
 /// A put's member that is silent for longer is suspect. 10 s on emulated disks, whose flush shares one real disk; 5 s on real ones.
 pub const PUT_DEADLINE_MS: u64 = 10_000;
 pub const READ_DEADLINE_MS: u64 = 10_000;
@@ -289,6 +295,8 @@ pub const READ_HOLDS_MAX: usize = 65_536;
 pub const UPLOAD_ABANDONED_MS: u64 = 7 * 24 * 3_600_000;
 
 const _: () = assert!(BLOCK_BYTES_MAX.is_multiple_of(RECORD_ALIGN_BYTES));
+const _: () = assert!(16 * DISK_ROOM_STEP_BYTES <= DISK_ROOM_RESERVE_BYTES / 2);
+const _: () = assert!(HOST_FS_RESERVE_BYTES > DISK_ROOM_RESERVE_BYTES);
 const _: () = assert!(OSD_CLASS_QUEUE_MAX > OSD_READS_MAX + OSD_ACTIVE_EXTENTS_MAX);
 const _: () = assert!(EXTENT_BYTES_DEFAULT > 64 * SEALED_BYTES_MAX as u64);
 const _: () = assert!(CONNECTION_CREDIT_BYTES >= 2 * FRAME_PAYLOAD_BYTES_MAX);

@@ -18,6 +18,7 @@ pub mod refusal;
 mod report;
 mod retire;
 mod reuse;
+mod room;
 pub mod schedule;
 pub mod scrub;
 mod serve;

@@ -22,8 +22,11 @@ impl Osd {
             && self.ledger.slot(extent.header.slot).health == SlotHealth::Sound
     }
 
-    /// Slots that a new extent can have, now or after a reset.
+    /// Slots that a new extent can have, now or after a reset: none while there is no room for one.
     pub(super) fn slots_left(&self) -> usize {
+        if self.lacks_room() {
+            return 0;
+        }
         let unused = self.extents.borrow().values().filter(|extent| self.is_unused(extent)).count();
         self.free_slots.borrow().len() + unused
     }

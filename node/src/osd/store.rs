@@ -22,6 +22,7 @@ use super::fetch::ReadsInFlight;
 use super::findings::Findings;
 use super::ledger::Ledger;
 use super::refusal::Refusal;
+use super::room::Room;
 use super::scrub::Scrub;
 use super::turns::Turns;
 use crate::extent::format::SECTOR_BYTES;
@@ -74,6 +75,7 @@ pub struct Osd {
     pub(super) reads_in_flight: ReadsInFlight,
     pub turns: Turns,
     pub(super) scrub: Scrub,
+    pub(super) room: Room,
     pub(super) metrics: OsdMetrics,
     pub(super) findings: Rc<Findings>,
     pub(super) budgets: Budgets,
@@ -105,6 +107,7 @@ impl Osd {
             reads_in_flight: ReadsInFlight::default(),
             turns: Turns::new(budgets.disk),
             scrub: Scrub::default(),
+            room: Room::default(),
             metrics,
             findings,
             budgets,
@@ -196,6 +199,9 @@ impl Osd {
 
     fn allocate(&self, new: NewExtent) -> Result<Rc<Extent>, Refusal> {
         self.check_zone_limits()?;
+        if self.lacks_room() {
+            return Err(Refusal::NoFreeExtent("the file system that holds the disk is full"));
+        }
         let slot = self.free_slots.borrow_mut().pop_first().ok_or(Refusal::NoFreeExtent("the disk is full"))?;
         let header = ExtentHeader {
             extent: new.extent,
@@ -253,6 +259,9 @@ impl Osd {
             plain_bytes: key.plain_bytes,
             ..blank_record(extent, payload_bytes)
         };
+        if self.lacks_room_for(record.bytes()) {
+            return Err(Refusal::ExtentFull { free_bytes: 0 });
+        }
         let mut placement = extent.placement.borrow_mut();
         let full = Refusal::ExtentFull { free_bytes: placement.free_bytes() };
         let spot = placement.take(record.bytes()).ok_or(full)?;

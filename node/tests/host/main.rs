@@ -8,6 +8,7 @@ mod osd;
 mod process;
 mod recovery;
 mod rig;
+mod room;
 mod rot;
 mod schedule;
 mod slots;

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use shingle_hw::backend::file;
 use shingle_hw::geometry::Geometry;
+use shingle_proto::limits::DISK_ROOM_RESERVE_BYTES;
 use shingle_seam::entropy::{Entropy, SystemEntropy};
 use shingle_seam::keys::KeyFile;
 
@@ -21,12 +22,16 @@ use crate::up::wish::{Shape, decide_ports};
 
 /// Free space a cell needs before it starts: the store, logs and the disks' own tables, with room to grow.
 const FREE_BYTES_MIN: u64 = 512 << 20;
+/// A cell that is there already starts with less than hosts leave free, so that objects can be deleted.
+const FREE_BYTES_TO_RESTART: u64 = 64 << 20;
+const _: () = assert!(FREE_BYTES_TO_RESTART < DISK_ROOM_RESERVE_BYTES && DISK_ROOM_RESERVE_BYTES < FREE_BYTES_MIN);
 
 /// Brings the directory to what the wish and the cell's past say. Calls `say` with what it does.
 pub fn prepare(directory: &Directory, wish: &UpSection, say: &dyn Fn(&str)) -> Result<CellFile, Failure> {
     let existing = CellFile::load(&directory.cell_file())?;
     let shape = Shape::decide(wish, existing.as_ref())?;
-    check_space(directory.root())?;
+    let wanted_bytes = if existing.is_some() { FREE_BYTES_TO_RESTART } else { FREE_BYTES_MIN };
+    check_space(directory.root(), wanted_bytes)?;
     let mut taken = Vec::new();
     let ports = decide_ports(wish, shape.hosts, existing.as_ref(), || {
         let port = pick_free(&taken)?;
@@ -55,10 +60,14 @@ pub fn prepare(directory: &Directory, wish: &UpSection, say: &dyn Fn(&str)) -> R
     Ok(cell)
 }
 
-fn check_space(root: &Path) -> Result<(), Failure> {
+fn free_bytes_below(root: &Path) -> Result<u64, Failure> {
     let space = rustix::fs::statvfs(root).map_err(|error| Failure::io(root.display().to_string())(error.into()))?;
-    let free_bytes = space.f_bavail.saturating_mul(space.f_frsize);
-    if free_bytes >= FREE_BYTES_MIN {
+    Ok(space.f_bavail.saturating_mul(space.f_frsize))
+}
+
+fn check_space(root: &Path, wanted_bytes: u64) -> Result<(), Failure> {
+    let free_bytes = free_bytes_below(root)?;
+    if free_bytes >= wanted_bytes {
         return Ok(());
     }
     Err(Failure::failed(
@@ -66,7 +75,7 @@ fn check_space(root: &Path) -> Result<(), Failure> {
             "{} is on a file system with {} free; a cell needs {} for its metadata alone",
             root.display(),
             units::bytes(free_bytes),
-            units::bytes(FREE_BYTES_MIN)
+            units::bytes(wanted_bytes)
         ),
         "free some space, or use a directory on another file system with --dir",
     ))
@@ -112,11 +121,13 @@ fn prepare_disks(
     }
     if made > 0 {
         let total = shape.disk_size.0.saturating_mul(made);
+        let free_bytes = free_bytes_below(directory.root())?;
         say(&format!(
-            "made {} of {} ({} in all, as sparse files)",
+            "made {} of {} ({} in all, as sparse files on a file system with {} free)",
             units::counted(made, "disk"),
             shape.disk_size,
-            units::bytes(total)
+            units::bytes(total),
+            units::bytes(free_bytes)
         ));
     }
     Ok(())

@@ -45,8 +45,8 @@ impl CreateError {
     }
 }
 
-/// Makes an emulated drive in a new sparse file, all zones empty. Blocks; for start-up and tools. A disk larger than
-/// the free space is made with a warning.
+/// Makes an emulated drive in a new sparse file, all zones empty. Blocks; for start-up and tools. A disk may be
+/// larger than the free space: `room_bytes` tells when that is used up.
 pub fn create(path: &Path, geometry: &Geometry, serial: &str) -> Result<(), CreateError> {
     geometry.check()?;
     if !format::is_serial(serial) {
@@ -66,7 +66,7 @@ fn make(path: &Path, geometry: &Geometry, serial: &str) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&draft)?;
     rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
     let layout = Layout::of(geometry);
-    warn_about_space(&file, &layout, path);
+    tell_space(&file, &layout, path);
     file.set_len(0)?;
     file.write_all(&metadata(geometry, serial, &layout))?;
     file.set_len(layout.file_bytes)?;
@@ -103,13 +103,13 @@ fn metadata(geometry: &Geometry, serial: &str, layout: &Layout) -> Vec<u8> {
     bytes
 }
 
-fn warn_about_space(file: &File, layout: &Layout, path: &Path) {
+fn tell_space(file: &File, layout: &Layout, path: &Path) {
     match rustix::fs::fstatvfs(file) {
         Ok(space) => {
             let free_bytes = space.f_bavail.saturating_mul(space.f_frsize);
             if free_bytes < layout.file_bytes {
                 let (path, disk_bytes) = (path.display(), layout.file_bytes);
-                tracing::warn!(%path, disk_bytes, free_bytes, "the emulated disk is larger than the free space");
+                tracing::info!(%path, disk_bytes, free_bytes, "the emulated disk is larger than the free space");
             }
         }
         Err(error) => tracing::debug!(%error, "free space is unknown"),

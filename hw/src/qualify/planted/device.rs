@@ -247,6 +247,10 @@ impl ZonedDevice for PlantedDevice {
         self.inner.appends_per_zone()
     }
 
+    fn room_bytes(&self) -> Option<u64> {
+        self.inner.room_bytes()
+    }
+
     fn report(&self, first: ZoneId, count: u32) -> Command<Result<Vec<Zone>, DeviceError>> {
         let (report, this) = (self.inner.report(first, count), self.handle());
         Box::pin(async move {
