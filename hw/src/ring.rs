@@ -21,6 +21,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
 
 use io_uring::{IoUring, cqueue, squeue};
 use rustix::event::EventfdFlags;
@@ -33,6 +34,9 @@ pub(crate) use command::NvmeTransfer;
 pub use command::{Operation, RingTransfer};
 pub(crate) use nvme::{NvmeAnswer, NvmeCommand};
 pub use task::Task;
+
+/// Small reads kept back at most: more would let the device run dry.
+const KEPT_MAX: usize = 7;
 
 /// A thread's ring. It is made, used and dropped by one thread.
 pub struct Ring {
@@ -54,6 +58,9 @@ struct State {
     entries: usize,
     /// The kernel refused the last submission: said once, not at every attempt.
     refused: bool,
+    /// Small reads wait for `uncork`, so many do so now.
+    corked: bool,
+    kept: usize,
     /// Completions of the poll in progress; kept for its memory.
     reaped: Vec<(u64, i32, u64)>,
 }
@@ -62,7 +69,7 @@ impl Ring {
     /// A ring with at most `entries` commands with the kernel at once (rounded up to a power of two). The error is the
     /// kernel's: ENOSYS or EPERM where io_uring is missing or forbidden, EINVAL before Linux 5.19.
     pub fn new(entries: u32) -> io::Result<Rc<Self>> {
-        let uring = IoUring::<squeue::Entry128, cqueue::Entry32>::builder().setup_clamp().build(entries)?;
+        let uring = build(entries)?;
         let event = Arc::new(rustix::event::eventfd(0, EventfdFlags::CLOEXEC)?);
         uring.submitter().register_eventfd(event.as_raw_fd())?;
         let entries = uring.params().sq_entries() as usize;
@@ -74,6 +81,8 @@ impl Ring {
             in_flight: 0,
             entries,
             refused: false,
+            corked: false,
+            kept: 0,
             reaped: Vec::new(),
         };
         Ok(Rc::new(Self { state: RefCell::new(state), tasks: Tasks::new(Arc::clone(&event)), event }))
@@ -101,6 +110,44 @@ impl Ring {
             if reaped == 0 && ran == 0 {
                 return completions;
             }
+        }
+    }
+
+    /// Keeps small reads that follow from the kernel until `uncork`, or until there are some: a few handed over in one
+    /// call cost the kernel, and a virtual disk's host, about as much as one. The caller uncorks before it waits for
+    /// anything.
+    pub fn cork(&self) {
+        self.state.borrow_mut().corked = true;
+    }
+
+    /// Whether `poll` would find completions.
+    pub fn has_completions(&self) -> bool {
+        let mut state = self.state.borrow_mut();
+        !state.uring.completion().is_empty() || state.uring.submission().taskrun()
+    }
+
+    /// Whether `poll` finds completions now or in a moment. It looks without sleeping, so the moment should be shorter
+    /// than what sleeping costs; at once when no command is pending.
+    pub fn completes_within(&self, moment: Duration) -> bool {
+        let start = Instant::now();
+        while self.pending() > 0 {
+            if self.has_completions() {
+                return true;
+            }
+            if start.elapsed() >= moment {
+                return false;
+            }
+            std::hint::spin_loop();
+        }
+        false
+    }
+
+    /// Hands over what was kept back.
+    pub fn uncork(&self) {
+        let mut state = self.state.borrow_mut();
+        state.corked = false;
+        if !state.push_waiting() {
+            task::signal(&self.event);
         }
     }
 
@@ -164,8 +211,13 @@ impl Ring {
 
     fn start(&self, slot: Slot) -> usize {
         let mut state = self.state.borrow_mut();
+        let small = slot.is_small_read();
         let key = state.insert(slot);
         state.waiting.push_back(key);
+        if state.corked && small && state.kept < KEPT_MAX {
+            state.kept += 1;
+            return key;
+        }
         if !state.push_waiting() {
             // Nothing is lost, the entry is in the queue: the next poll hands it over.
             task::signal(&self.event);
@@ -179,6 +231,8 @@ impl Ring {
         let mut ended: Vec<Slot> = Vec::new();
         let count = {
             let mut state = self.state.borrow_mut();
+            // What the kernel keeps back until it is asked becomes completions here.
+            let mut all_well = state.push_waiting();
             let mut reaped = std::mem::take(&mut state.reaped);
             reaped
                 .extend(state.uring.completion().map(|entry| (entry.user_data(), entry.result(), entry.big_cqe()[0])));
@@ -188,7 +242,10 @@ impl Ring {
             let count = reaped.len();
             reaped.clear();
             state.reaped = reaped;
-            if !state.push_waiting() {
+            if count > 0 {
+                all_well = state.push_waiting();
+            }
+            if !all_well {
                 task::signal(&self.event);
             }
             count
@@ -259,11 +316,13 @@ impl State {
         moved
     }
 
-    /// Whether the kernel has everything that may be with it. It refuses while it lacks memory, or until completions
-    /// were taken; both pass.
+    /// Hands over what may be with the kernel, and has it turn what it kept back into completions. Whether it has
+    /// everything: it refuses while it lacks memory, or until completions were taken; both pass.
     fn push_waiting(&mut self) -> bool {
-        let moved = self.promote();
-        if moved == 0 && self.uring.submission().is_empty() {
+        self.kept = 0;
+        self.promote();
+        let has_work = !self.uring.submission().is_empty() || self.uring.submission().taskrun();
+        if !has_work {
             return true;
         }
         let outcome = loop {
@@ -279,6 +338,20 @@ impl State {
         }
         self.refused = outcome.is_err();
         outcome.is_ok()
+    }
+}
+
+/// The kernel's side of a ring. Its completions wait until this thread asks for them, and interrupt nothing; before
+/// Linux 6.1 each one does.
+fn build(entries: u32) -> io::Result<IoUring<squeue::Entry128, cqueue::Entry32>> {
+    let builder = || {
+        let mut builder = IoUring::<squeue::Entry128, cqueue::Entry32>::builder();
+        builder.setup_clamp();
+        builder
+    };
+    match builder().setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag().build(entries) {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => builder().build(entries),
+        outcome => outcome,
     }
 }
 

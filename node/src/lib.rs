@@ -7,3 +7,4 @@ pub mod extent;
 pub mod metrics;
 pub mod osd;
 pub mod process;
+pub mod pump;

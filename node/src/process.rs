@@ -28,6 +28,7 @@ use crate::config::{ConfigError, HostConfig};
 use crate::osd::board::Board;
 use crate::osd::mount::Disk;
 use crate::osd::shard::{Shard, ShardConfig, ShardError};
+use crate::pump;
 
 /// Commands one shard has with the kernel at once; more wait in the ring's own queue.
 const RING_ENTRIES: u32 = 256;
@@ -217,14 +218,10 @@ async fn start_shard(world: &World, part: Part) -> Result<Rc<Shard>, HostError> 
     let pool_bytes = usize::try_from(part.config.budget_bytes.saturating_mul(POOL_FACTOR)).unwrap_or(usize::MAX);
     let pool = BufferPool::new(pool_bytes).map_err(HostError::Buffers)?;
     let completions = EventFd::new(ring.event_fd()).map_err(HostError::Ring)?;
-    let pumped = ring.clone();
+    let (pumped, tasks) = (ring.clone(), world.tasks.clone());
     let pump = async move {
-        loop {
-            if let Err(error) = completions.signalled().await {
-                return tracing::error!(%error, "completions of the disks cannot be awaited: they will seem to hang");
-            }
-            pumped.poll();
-        }
+        let error = pump::run(&completions, &pumped, &*tasks).await;
+        tracing::error!(%error, "completions of the disks cannot be awaited: they will seem to hang");
     };
     world.tasks.spawn("disk completions", Box::pin(pump));
     let mut disks = Vec::new();

@@ -28,6 +28,9 @@ const SECTOR_BYTES_MIN: usize = 512;
 /// Most bytes of one command to the kernel; longer transfers take several.
 const TRANSFER_BYTES_MAX: u32 = 1 << 30;
 
+/// See `Slot::is_small_read`.
+const SMALL_BYTES: usize = 32 * 1024;
+
 enum Action {
     Read,
     Write,
@@ -104,6 +107,11 @@ impl Slot {
             Some((buffer, bytes)) => Self::transfer(action, file, 0, buffer, bytes),
             None => Self::new(action, file, 0),
         }
+    }
+
+    /// Whether the call into the kernel is a good part of what the command costs.
+    pub(super) fn is_small_read(&self) -> bool {
+        matches!(self.action, Action::Read) && self.bytes.len() <= SMALL_BYTES
     }
 
     /// The kernel's form of what is left to do.

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::rc::Rc;
+use std::time::Duration;
 
 use shingle_hw::buffer::{Buffer, BufferPool};
 use shingle_hw::ring::{Ring, block_on};
@@ -111,6 +112,38 @@ fn the_event_is_readable_when_a_command_ended() {
     assert!(u64::from_ne_bytes(events) > 0);
     assert_eq!(ring.poll(), 1);
     block_on(&ring, sync).expect("syncs");
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn small_reads_are_kept_back_until_uncork_and_nothing_else_is() {
+    let ring = Ring::new(16).expect("a ring");
+    let file = scratch();
+    let write = |bytes: usize| ring.write_at(&file, 0, Buffer::new_unpooled(bytes), 0..bytes);
+    let read = |bytes: usize| ring.read_at(&file, 0, Buffer::new_unpooled(bytes), 0..bytes);
+    ring.cork();
+    let (large, small) = (1 << 20, 4096);
+    let written = write(large);
+    assert!(ring.completes_within(SECOND), "a write goes at once");
+    assert_eq!(block_on(&ring, written).0.expect("writes"), large);
+    let few: Vec<_> = (0..3).map(|_| read(small)).collect();
+    std::thread::sleep(Duration::from_millis(20));
+    assert!(!ring.has_completions() && ring.pending() == 3);
+    ring.uncork();
+    assert!(ring.completes_within(SECOND));
+    for read in few {
+        assert_eq!(block_on(&ring, read).0.expect("reads"), small);
+    }
+    ring.cork();
+    let many: Vec<_> = (0..8).map(|_| read(small)).collect();
+    assert!(ring.completes_within(SECOND), "some reads are as many as are kept back");
+    for read in many {
+        assert_eq!(block_on(&ring, read).0.expect("reads"), small);
+    }
+    let read = read(large);
+    assert!(ring.completes_within(SECOND), "a large read goes at once");
+    assert_eq!(block_on(&ring, read).0.expect("reads"), large);
 }
 
 #[test]
