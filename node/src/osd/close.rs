@@ -1,7 +1,8 @@
 //! Closing an extent: the fence in memory, the closing record with the footer, and what ends an extent without one.
 //!
 //! Fenced first, durable before it is answered, noted in the journal only then (invariant 6): the journal calls nothing
-//! closed that is not.
+//! closed that is not. The closing record is written when all it names is durable: a footer names nothing that a loss of
+//! power can still take.
 
 use std::rc::Rc;
 
@@ -44,10 +45,23 @@ impl Osd {
                 self.check_healthy()?;
                 extent.state.set(State::Closing);
                 extent.closing.borrow_mut().push(waiter);
-                self.submit(&extent, self.close_item(&extent));
+                self.close_when_settled(&extent);
             }
         }
         done.await.unwrap_or_else(|_| Err(extent.failed()))
+    }
+
+    /// Queues the end that somebody waits for, if no record is on its way any more. Called once when the fence is set and
+    /// whenever a record has become durable or was given up; behind the fence the last one is the last.
+    pub(super) fn close_when_settled(self: &Rc<Self>, extent: &Rc<Extent>) {
+        if extent.closing.borrow().is_empty() || !extent.waiting.borrow().is_empty() {
+            return;
+        }
+        match extent.state.get() {
+            State::Closing => self.submit(extent, self.close_item(extent)),
+            State::Failed => self.submit(extent, self.seal_item()),
+            State::Creating | State::Open | State::Closed => {}
+        }
     }
 
     /// The closing record, with room for a footer of every record accepted; without one when torn footers have taken

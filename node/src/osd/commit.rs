@@ -233,6 +233,7 @@ impl Osd {
                 let free_bytes = extent.placement.borrow().free_bytes();
                 let waiters = extent.waiting.borrow_mut().remove(&(record.hash, record.put_id));
                 answer(waiters.unwrap_or_default(), &Ok(Appended { offset_bytes, free_bytes }));
+                self.close_when_settled(&extent);
             }
             Done::Closed => {
                 self.closed(extent);
@@ -261,7 +262,7 @@ impl Osd {
     }
 
     /// Answers those who wait for something that will not be.
-    fn refuse(&self, extent: &Extent, work: &Work) {
+    fn refuse(self: &Rc<Self>, extent: &Rc<Extent>, work: &Work) {
         match work {
             Work::Header => {
                 // Its slot is looked at again at the next start; until then it is neither free nor an extent, and its
@@ -274,6 +275,7 @@ impl Osd {
                 self.commit.release(record.bytes());
                 let waiters = extent.waiting.borrow_mut().remove(&(record.hash, record.put_id));
                 answer(waiters.unwrap_or_default(), &Err(extent.failed()));
+                self.close_when_settled(extent);
             }
             Work::Close(_) | Work::Seal => answer(extent.closing.take(), &Err(extent.failed())),
         }
