@@ -5,7 +5,7 @@ use shingle_hw::recorder::Action;
 use shingle_node::extent::header::EXTENT_MAGIC;
 use shingle_node::extent::label::LABEL_MAGIC;
 use shingle_node::extent::layout::{JOURNAL_FIRST_ZONE, LABEL_ZONE};
-use shingle_node::extent::record::RECORD_MAGIC;
+use shingle_node::extent::record::{RECORD_MAGIC, Record};
 use shingle_proto::limits::JOURNAL_ZONES;
 
 /// What a command is for.
@@ -17,6 +17,8 @@ pub enum What {
     Journal,
     Header,
     Record,
+    /// Several records that waited together, in one append.
+    Records,
     /// A piece of a record that begins inside it.
     RecordRest,
     Close,
@@ -46,6 +48,7 @@ pub const EXPECTED: &[What] = &[
     What::Journal,
     What::Header,
     What::Record,
+    What::Records,
     What::RecordRest,
     What::Close,
     What::Flush,
@@ -63,6 +66,7 @@ impl What {
             Self::Journal => "journal batch",
             Self::Header => "extent header",
             Self::Record => "record",
+            Self::Records => "several records",
             Self::RecordRest => "record, next piece",
             Self::Close => "closing record, footer",
             Self::Flush => "flush",
@@ -103,7 +107,16 @@ fn of_data(data: &[u8], journal: bool) -> What {
         What::RecordRest
     } else if data.get(10) == Some(&CLOSE) {
         What::Close
+    } else if holds_several(data) {
+        What::Records
     } else {
         What::Record
     }
+}
+
+/// Whether another record begins behind the first one.
+fn holds_several(data: &[u8]) -> bool {
+    let first_bytes = Record::decode(data).map_or(u64::MAX, |record| record.bytes());
+    usize::try_from(first_bytes)
+        .is_ok_and(|first| data.get(first..).is_some_and(|rest| rest.starts_with(&RECORD_MAGIC)))
 }

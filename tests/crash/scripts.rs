@@ -51,6 +51,13 @@ pub const SCRIPTS: &[Script] = &[
         run: |stage, life| Box::pin(async move { side_by_side(&stage, life).await }),
     },
     Script {
+        name: "together",
+        about: "small records that wait together and are appended as one; such an append fails in its middle",
+        geometry: disk::small,
+        lives: 4,
+        run: |stage, life| Box::pin(async move { together(&stage, life).await }),
+    },
+    Script {
         name: "full",
         about: "an extent filled to its end, then closed",
         geometry: disk::small,
@@ -134,6 +141,30 @@ async fn side_by_side(stage: &Stage, life: u32) {
     let puts = [(extents[2], 12_000), (extents[3], 200)];
     let putting = stage.put(&osd, &puts);
     futures_util::future::join(futures_util::future::join_all(closing), putting).await;
+}
+
+async fn together(stage: &Stage, life: u32) {
+    let osd = stage.start().await.osd;
+    let fresh = [u128::from(30 * life) + 1, u128::from(30 * life) + 2];
+    for extent in fresh {
+        stage.create(&osd, extent).await;
+    }
+    // Of one and two sectors in two extents, four sectors at once; a large one in their middle stands alone.
+    let puts = |sizes: &[u32]| -> Vec<(u128, u32)> {
+        sizes.iter().flat_map(|bytes| fresh.map(|extent| (extent, *bytes))).collect()
+    };
+    stage.put(&osd, &puts(&[100, 3_000, 5_000, 200, 300, 400])).await;
+    stage.put(&osd, &puts(&[10, 2_000, 18_000, 30, 40])).await;
+    for open in stage.open_extents(&osd) {
+        stage.put(&osd, &[(open, 50), (open, 60), (open, 70)]).await;
+    }
+    let close = stage.close(&osd, fresh[1]);
+    let last = [(fresh[1], 80), (fresh[1], 90), (fresh[1], 100)];
+    futures_util::future::join(stage.put(&osd, &last), close).await;
+    stage.trouble(&[fresh[0]]);
+    stage.faults.arm(2, Fault::TornAppend);
+    stage.put(&osd, &[(fresh[0], 1), (fresh[0], 2), (fresh[0], 3), (fresh[0], 4), (fresh[0], 5)]).await;
+    stage.close(&osd, fresh[0]).await;
 }
 
 async fn full(stage: &Stage) {

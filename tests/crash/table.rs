@@ -72,7 +72,8 @@ impl Table {
 
 /// Which cells have a meaning: what cannot be torn is not, what begins at no change has none to lose.
 fn is_expected(what: What, when: When, class: Class) -> bool {
-    let appends = [What::Label, What::Header, What::Record, What::RecordRest, What::Close, What::Journal];
+    let appends =
+        [What::Label, What::Header, What::Record, What::Records, What::RecordRest, What::Close, What::Journal];
     let changes = appends.contains(&what) || [What::Finish, What::Reset, What::JournalReset].contains(&what);
     match class {
         // Failures of zones and the first moment have no two ends.

@@ -103,26 +103,31 @@ impl Osd {
     /// Writes one extent's items in order until none is left.
     async fn run_appends(self: Rc<Self>, extent: Rc<Extent>) {
         loop {
-            let item = extent.queue.borrow_mut().pop_front();
-            let Some(item) = item else { break };
-            let ticket = item.ticket;
-            self.run_item(&extent, item).await;
-            self.commit.outstanding.borrow_mut().remove(&ticket);
+            let items = self.next_items(&extent);
+            if items.is_empty() {
+                break;
+            }
+            let tickets: Vec<u64> = items.iter().map(|item| item.ticket).collect();
+            self.run_items(&extent, items).await;
+            for ticket in &tickets {
+                self.commit.outstanding.borrow_mut().remove(ticket);
+            }
             self.commit.appended.raise();
         }
         extent.appending.set(false);
     }
 
-    async fn run_item(self: &Rc<Self>, extent: &Rc<Extent>, mut item: Item) {
+    /// Writes items that lie behind each other with one append: one of any kind, or several records.
+    async fn run_items(self: &Rc<Self>, extent: &Rc<Extent>, mut items: Vec<Item>) {
         let failed = extent.state.get() == State::Failed;
-        let outcome = match (&mut item.work, item.buffer.take()) {
-            (Work::Seal, _) | (_, None) => return self.seal(extent).await,
-            (Work::Close(_), _) if failed => return self.seal(extent).await,
-            (_, Some(_)) if failed => Err(None),
-            (work, Some(mut buffer)) => {
-                self.complete(extent, work, &mut buffer, (item.spot, item.bytes));
+        let outcome = match items.as_mut_slice() {
+            [Item { work: Work::Seal, .. }] => return self.seal(extent).await,
+            [Item { work: Work::Close(_), .. }] if failed => return self.seal(extent).await,
+            _ if failed => Err(None),
+            items => {
+                let buffer = self.gather(extent, items);
                 let failed_flushes = self.commit.failed_flushes.get();
-                match self.write(extent, &item, buffer).await {
+                match self.write(extent, items, buffer).await {
                     // Nobody knows what that flush did to these bytes, and the next one does not tell.
                     Ok(()) if self.commit.failed_flushes.get() != failed_flushes => {
                         self.end_extent(extent, "a flush failed during an append");
@@ -133,50 +138,61 @@ impl Osd {
             }
         };
         match outcome {
-            Ok(()) => {
-                let done = match item.work {
-                    Work::Header => Done::Created,
-                    Work::Record { record, grant } => Done::Record { record, _grant: grant },
-                    Work::Close(_) | Work::Seal => Done::Closed,
-                };
-                let offset_bytes = item.spot.offset_in_extent(self.layout());
-                let written = Written { extent: extent.clone(), offset_bytes, done, accepted: item.accepted };
-                self.commit.written.borrow_mut().push(written);
-            }
-            Err(cause) => {
-                if let Some(cause) = &cause {
-                    self.end_extent(extent, &cause.to_string());
-                }
-                match item.work {
-                    Work::Close(_) => self.seal(extent).await,
-                    work => self.refuse(extent, &work),
-                }
-                match cause {
-                    Some(WriteError::Device(DeviceError::Failed { .. })) => self.probe().await,
-                    Some(WriteError::Device(cause)) => self.zone_failed(&cause),
-                    Some(WriteError::LandedElsewhere { .. }) | None => {}
-                }
-            }
+            Ok(()) => items.into_iter().for_each(|item| self.written(extent, item)),
+            Err(cause) => self.not_written(extent, items, cause).await,
         }
     }
 
-    /// Appends one item where it was planned, leaving the zone before it finished.
-    async fn write(&self, extent: &Extent, item: &Item, buffer: Buffer) -> Result<(), WriteError> {
+    /// Remembers an item for the next flush.
+    fn written(&self, extent: &Rc<Extent>, item: Item) {
+        let done = match item.work {
+            Work::Header => Done::Created,
+            Work::Record { record, grant } => Done::Record { record, _grant: grant },
+            Work::Close(_) | Work::Seal => Done::Closed,
+        };
+        let offset_bytes = item.spot.offset_in_extent(self.layout());
+        let written = Written { extent: extent.clone(), offset_bytes, done, accepted: item.accepted };
+        self.commit.written.borrow_mut().push(written);
+    }
+
+    async fn not_written(self: &Rc<Self>, extent: &Rc<Extent>, items: Vec<Item>, cause: Option<WriteError>) {
+        if let Some(cause) = &cause {
+            self.end_extent(extent, &cause.to_string());
+        }
+        for item in items {
+            match item.work {
+                Work::Close(_) => self.seal(extent).await,
+                work => self.refuse(extent, &work),
+            }
+        }
+        match cause {
+            Some(WriteError::Device(DeviceError::Failed { .. })) => self.probe().await,
+            Some(WriteError::Device(cause)) => self.zone_failed(&cause),
+            Some(WriteError::LandedElsewhere { .. }) | None => {}
+        }
+    }
+
+    /// Appends items where they were planned, leaving the zone before them finished.
+    async fn write(&self, extent: &Extent, items: &[Item], buffer: Buffer) -> Result<(), WriteError> {
+        let Some(first) = items.first() else { return Ok(()) };
         let slot = extent.header.slot;
         let tail = extent.tail.get();
         let capacity_bytes = self.device.geometry().zone_capacity_bytes;
-        if tail.zone < item.spot.zone && tail.offset_bytes > 0 && tail.offset_bytes < capacity_bytes {
+        if tail.zone < first.spot.zone && tail.offset_bytes > 0 && tail.offset_bytes < capacity_bytes {
             self.device.finish(self.layout().zone(slot, tail.zone)).await?;
         }
-        let zone = self.layout().zone(slot, item.spot.zone);
-        self.append_device(item.class, zone, item.spot.offset_bytes, buffer, item.bytes as usize).await?;
-        let mut end = item.spot;
-        end.offset_bytes += item.bytes;
+        let zone = self.layout().zone(slot, first.spot.zone);
+        let bytes: u64 = items.iter().map(|item| item.bytes).sum();
+        self.append_device(first.class, zone, first.spot.offset_bytes, buffer, bytes as usize).await?;
+        let mut end = first.spot;
+        end.offset_bytes += bytes;
         extent.tail.set(end);
-        if let Work::Record { record, .. } = &item.work {
-            let (records, bytes) = extent.written.get();
-            extent.written.set((records + 1, bytes + item.bytes));
-            extent.entries.borrow_mut().push(TocEntry::of(record, item.spot.offset_in_extent(self.layout())));
+        for item in items {
+            if let Work::Record { record, .. } = &item.work {
+                let (records, bytes) = extent.written.get();
+                extent.written.set((records + 1, bytes + item.bytes));
+                extent.entries.borrow_mut().push(TocEntry::of(record, item.spot.offset_in_extent(self.layout())));
+            }
         }
         Ok(())
     }
@@ -301,8 +317,8 @@ impl Osd {
     }
 
     /// Fills in what is known only when the record's turn has come: the footer, sequences, and with them the checksums.
-    fn complete(&self, extent: &Extent, work: &mut Work, buffer: &mut [u8], (spot, bytes): (Spot, u64)) {
-        let Some(whole) = buffer.get_mut(..bytes as usize) else { return };
+    /// `whole` is the record's memory.
+    pub(super) fn complete(&self, extent: &Extent, work: &mut Work, whole: &mut [u8], spot: Spot) {
         let record = match work {
             Work::Record { record, .. } => record,
             Work::Close(record) => {

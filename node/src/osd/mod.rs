@@ -8,6 +8,7 @@ mod commit;
 pub mod extent;
 pub mod fetch;
 pub mod findings;
+mod gather;
 mod heartbeat;
 mod labels;
 mod ledger;

@@ -2,6 +2,7 @@
 
 mod crash;
 mod formats;
+mod gather;
 mod journal;
 mod labels;
 mod osd;

@@ -242,12 +242,12 @@ fn torn_append_ends_the_extent() {
         let (device, faults) = faulty(&world, &memory());
         let mounted = with_extent(&world, device).await;
         faults.arm(2, Fault::TornAppend);
-        let puts = (0..4).map(|number| put(&mounted.osd, 1, block(number, 30_000)));
+        let puts = (0..4).map(|number| put(&mounted.osd, 1, block(number, 60_000)));
         let answers = join_all(puts).await;
         assert!(answers[0].is_ok(), "it was appended before the failure, and flushed");
         assert!(answers[1..].iter().all(|answer| matches!(answer, Err(Refusal::DeviceFailed(_)))), "{answers:?}");
         assert_eq!(state(&mounted.osd), State::Failed);
-        assert_stored(&mounted.osd, 1, block(0, 30_000)).await;
+        assert_stored(&mounted.osd, 1, block(0, 60_000)).await;
         assert_eq!(mounted.budgets.receive.used_bytes(), 0, "failed puts give their memory back");
     });
 }
