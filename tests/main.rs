@@ -1,5 +1,6 @@
 //! Long tests, by hand: `cargo run --release -p shingle-tests -- sim --seed 1 --count 1000`, and the others of `--help`.
 
+use std::ops::Range;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -36,6 +37,9 @@ enum Kind {
         /// Rounds of trouble.
         #[arg(long, default_value_t = 5)]
         rounds: u64,
+        /// Eight small disks per host, so that volumes fill up.
+        #[arg(long)]
+        small_extents: bool,
     },
     /// Every state a loss of power can leave a disk in, along scripts that cover an extent's whole life.
     Crash(Crash),
@@ -47,19 +51,22 @@ enum Kind {
 
 fn main() -> ExitCode {
     match Arguments::parse().soak {
-        Kind::Sim { seed, count, operations, rounds } => simulate(seed, count, operations, rounds),
+        Kind::Sim { seed, count, operations, rounds, small_extents } => {
+            simulate(seed..seed.saturating_add(count), Soak { seed, clients: 4, operations, rounds, small_extents })
+        }
         Kind::Crash(crash) => crash.run(),
         Kind::Model(model) => model.run(),
         Kind::Fuzz(fuzz) => fuzz.run(),
     }
 }
 
-fn simulate(first: u64, count: u64, operations: u64, rounds: u64) -> ExitCode {
+fn simulate(seeds: Range<u64>, soak: Soak) -> ExitCode {
     let start = Instant::now();
+    let count = seeds.end - seeds.start;
     let mut acknowledged = 0;
-    for seed in first..first.saturating_add(count) {
+    for seed in seeds {
         eprintln!("seed {seed}");
-        acknowledged += run(Soak { seed, clients: 4, operations, rounds }).acknowledged;
+        acknowledged += run(Soak { seed, ..soak }).acknowledged;
     }
     println!("seeds {count}, acknowledged {acknowledged}, violations 0, {:.1} s", start.elapsed().as_secs_f64());
     ExitCode::SUCCESS

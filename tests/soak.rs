@@ -18,6 +18,8 @@ pub struct Soak {
     pub operations: u64,
     /// Rounds of trouble; after each the cell is healed.
     pub rounds: u64,
+    /// Small extents on many disks, so that volumes fill up.
+    pub small_extents: bool,
 }
 
 /// What a run did; equal for equal seeds.
@@ -38,7 +40,8 @@ const LIMIT: Duration = Duration::from_secs(4 * 3600);
 /// # Panics
 /// When an invariant does not hold.
 pub fn run(soak: Soak) -> SoakReport {
-    let cell = SimCell::new(soak.seed, CellShape::default());
+    let shape = if soak.small_extents { CellShape::of_small_extents(8) } else { CellShape::default() };
+    let cell = SimCell::new(soak.seed, shape);
     let executor = cell.executor.clone();
     let report = executor.run(LIMIT, whole_run(cell.clone(), soak));
     SoakReport { trace_hash: executor.trace_hash(), ..report }

@@ -20,7 +20,7 @@ use shingle_hw::geometry::Geometry;
 use shingle_node::osd::shard::{Shard, ShardConfig};
 use shingle_proto::ids::{BootId, HostId, KekVersion};
 use shingle_proto::limits::COPIES;
-use shingle_proto::message::{CellStatus, GetStatus, Request, Response, Role};
+use shingle_proto::message::{CellStatus, GetStatus, HostReport, Request, Response, Role};
 use shingle_seam::World;
 use shingle_seam::keys::{Kek, Keys};
 use shingle_seam::rpc::{CallMeta, Peers};
@@ -38,18 +38,48 @@ const FIRST_HOST: u32 = 100;
 const CONTROL_PORT: u16 = 7100;
 const FIRST_HOST_PORT: u16 = 7200;
 
+/// Virtual time: leases, quarantines and restarts together take less than half of it.
+const READY_LIMIT: Duration = Duration::from_secs(180);
+/// Virtual time: intents live a minute, and what they leave is taken apart in seconds.
+const RECLAIM_LIMIT: Duration = Duration::from_secs(900);
+
 /// The shape of a cell.
 #[derive(Clone, Copy, Debug)]
 pub struct CellShape {
     pub hosts: u32,
     pub disks: u32,
     pub gateways: u32,
+    /// Whether a disk has 8 extents of 16 MiB, which a few large blocks fill, or 127 of 1 GiB.
+    pub small_extents: bool,
 }
 
 impl Default for CellShape {
-    /// As `shingle up` starts: five hosts of two disks; two gateways, so that puts race between processes too.
+    /// As `shingle up` starts: five hosts of two disks; two gateways, so that puts race between processes too. The disks
+    /// have more extents than the hosts' deaths of a run use up: nothing gives back the rest of a closed volume yet.
     fn default() -> Self {
-        Self { hosts: 5, disks: 2, gateways: 2 }
+        Self { hosts: 5, disks: 2, gateways: 2, small_extents: false }
+    }
+}
+
+impl CellShape {
+    /// Many small disks, so that volumes fill up and disks run out of extents.
+    pub fn of_small_extents(disks: u32) -> Self {
+        Self { disks, small_extents: true, ..Self::default() }
+    }
+
+    /// Real rules, 14 open zones at most, one conventional zone. Memory is taken only by what is written.
+    fn geometry(self) -> Geometry {
+        let (zones, zone_bytes) = if self.small_extents { (12, 16 << 20) } else { (512, 256 << 20) };
+        Geometry {
+            zones,
+            zone_bytes,
+            zone_capacity_bytes: zone_bytes,
+            conventional_zones: 1,
+            sector_bytes: 4096,
+            open_zones_max: 14,
+            active_zones_max: 0,
+            transfer_bytes_max: 8 << 20,
+        }
     }
 }
 
@@ -88,20 +118,6 @@ fn address(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
 }
 
-/// Small zones, real rules: 48 zones of 16 MiB, one of them conventional, 14 open at most.
-fn geometry() -> Geometry {
-    Geometry {
-        zones: 48,
-        zone_bytes: 16 << 20,
-        zone_capacity_bytes: 16 << 20,
-        conventional_zones: 1,
-        sector_bytes: 4096,
-        open_zones_max: 14,
-        active_zones_max: 0,
-        transfer_bytes_max: 8 << 20,
-    }
-}
-
 impl SimCell {
     pub fn new(seed: u64, shape: CellShape) -> Rc<Self> {
         // RUST_LOG=debug tells what the simulated processes say; silent without it.
@@ -112,7 +128,7 @@ impl SimCell {
         let timer = executor.clone();
         let sleep: Sleep = Rc::new(move |duration| Box::pin(timer.sleep(duration)));
         let disks = (0..shape.hosts * shape.disks).map(|number| {
-            let device = MemoryDevice::new(geometry(), &format!("sim-{number}"));
+            let device = MemoryDevice::new(shape.geometry(), &format!("sim-{number}"));
             device.yield_up_to(3, seed ^ u64::from(number));
             let inner: Rc<dyn ZonedDevice> = Rc::new(device.clone());
             let faulty = Rc::new(FaultyDevice::new(inner, sleep.clone(), seed ^ u64::from(number) << 8));
@@ -271,24 +287,34 @@ impl SimCell {
     }
 
     /// Waits until every host is heard and puts have volumes.
+    ///
+    /// # Panics
+    /// When that does not come to be, with what is lacking.
     pub async fn wait_ready(&self) {
+        let give_up = self.executor.now() + READY_LIMIT;
         loop {
-            if let Some(status) = self.status().await {
-                let alive = status.hosts.iter().filter(|host| host.alive).count();
-                if status.ready && alive == self.shape.hosts as usize {
-                    return;
-                }
+            let lacking = lacking(self.status().await.as_ref(), self.shape.hosts);
+            if lacking.is_empty() {
+                return;
             }
+            assert!(self.executor.now() < give_up, "not ready after {READY_LIMIT:?}: {}", lacking.join("; "));
             self.executor.sleep(Duration::from_millis(200)).await;
         }
     }
 
     /// Waits until reclaim has nothing left to do.
+    ///
+    /// # Panics
+    /// When it does not come to an end, with what is left.
     pub async fn wait_reclaimed(&self) {
+        let give_up = self.executor.now() + RECLAIM_LIMIT;
         loop {
-            if self.status().await.is_some_and(|status| status.reclaim_queue == 0 && status.intents == 0) {
+            let status = self.status().await;
+            if status.as_ref().is_some_and(|status| status.reclaim_queue == 0 && status.intents == 0) {
                 return;
             }
+            let left = status.map(|status| (status.reclaim_queue, status.intents));
+            assert!(self.executor.now() < give_up, "(manifests, intents) left after {RECLAIM_LIMIT:?}: {left:?}");
             self.executor.sleep(Duration::from_secs(1)).await;
         }
     }
@@ -307,4 +333,27 @@ impl SimCell {
         let report = check_tables(&store).await.unwrap_or_else(|error| panic!("the tables can be read: {error}"));
         assert!(report.faults.is_empty(), "the tables do not agree: {:?}", report.faults);
     }
+}
+
+/// What keeps the cell from being ready; nothing when it is.
+fn lacking(status: Option<&CellStatus>, hosts: u32) -> Vec<String> {
+    let Some(status) = status else { return vec!["control does not answer".to_owned()] };
+    let alive = |number: &u32| status.hosts.iter().any(|host| host.host == *number && host.alive);
+    let silent: Vec<u32> = (1..=hosts).filter(|number| !alive(number)).collect();
+    let mut lacking = Vec::new();
+    if !silent.is_empty() {
+        lacking.push(format!("hosts {silent:?} of {hosts} are silent"));
+    }
+    if !status.ready {
+        let free = |host: &HostReport| {
+            let free: Vec<String> =
+                host.osds.iter().map(|osd| format!("{} of {}", osd.extents_free, osd.extents_total)).collect();
+            format!("host {}: {}", host.host, free.join(", "))
+        };
+        let free: Vec<String> = status.hosts.iter().map(free).collect();
+        let open = status.volumes_open;
+        lacking.push(format!("volumes: {open} open, lacking {:?}; free extents: {}", status.lack, free.join("; ")));
+        lacking.extend(status.problems.iter().map(|problem| problem.detail.clone()));
+    }
+    lacking
 }

@@ -2,6 +2,7 @@
 //! one likes, and a failing seed is replayed by its number.
 
 mod faults;
+mod lacking;
 mod races;
 mod scrub;
 mod whole_cell;
