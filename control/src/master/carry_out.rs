@@ -106,8 +106,16 @@ impl Master {
         };
         tracing::warn!(osd = %member.osd, %error, "an OSD made no extent");
         self.shun(member.osd);
-        if !matches!(&error, OrderFailed::Rpc(RpcError::Refused(reply)) if reply.code != ErrorCode::DeviceFailed) {
-            self.view.borrow_mut().health.suspect(self.now(), member.osd);
+        let now = self.now();
+        let health = &mut self.view.borrow_mut().health;
+        match &error {
+            OrderFailed::Rpc(RpcError::Refused(reply)) if reply.code != ErrorCode::DeviceFailed => {}
+            OrderFailed::Rpc(RpcError::Connect(..) | RpcError::Lost) => {
+                health.connection_lost(now, member.osd);
+            }
+            _ => {
+                health.suspect(now, member.osd);
+            }
         }
         None
     }

@@ -4,6 +4,11 @@
 //! unwell or no longer reports it. It is healthy again after a quarantine of good heartbeats, which doubles with each
 //! suspicion that follows closely on another, so that a disk that comes and goes does not open and close volumes for ever.
 //!
+//! A lost connection alone says that a process is gone, not that its disks are: it may be back in a second, with every
+//! extent as it was; and a process that has just begun may still be reading its disks. Such OSDs are *away*: nothing is
+//! offered on them and nothing of them is closed until they have told their open extents again, for `HOST_SUSPECT_MS` at
+//! most. That is granted once within `SUSPECT_MEMORY_MS`.
+//!
 //! Extents. Of every extent of every OSD the last thing heard is kept; what is checked against it (members that ended,
 //! extents that nobody needs) rests on its being complete. Heartbeats carry changes to a *listing*, which begins with
 //! nothing under a number drawn here: for a host not heard before, for a new boot of it, and when it brings an OSD that
@@ -30,6 +35,8 @@ pub enum Liveness {
     /// Not heard of since the master started, which was a short time ago: neither offered nor blamed.
     Unheard,
     Healthy,
+    /// Its connection was lost a short time ago: neither offered nor closed.
+    Away,
     Suspect,
 }
 
@@ -121,6 +128,8 @@ struct Suspicion {
     at: Monotonic,
     /// Suspicions in close succession, this one included.
     strikes: u32,
+    /// Nothing more than one lost connection.
+    away: bool,
 }
 
 impl Suspicion {
@@ -131,13 +140,38 @@ impl Suspicion {
 }
 
 impl OsdHealth {
+    /// Whether anything spoke against it within `SUSPECT_MEMORY_MS`.
+    fn remembered(&self, now: Monotonic) -> Option<Suspicion> {
+        self.suspicion.filter(|suspicion| now - suspicion.at < Duration::from_millis(SUSPECT_MEMORY_MS))
+    }
+
     fn strike(&mut self, now: Monotonic) {
-        let strikes = match self.suspicion {
+        let strikes = match self.remembered(now) {
             Some(suspicion) if now - suspicion.at < suspicion.quarantine() => suspicion.strikes,
-            Some(suspicion) if now - suspicion.at < Duration::from_millis(SUSPECT_MEMORY_MS) => suspicion.strikes + 1,
-            _ => 1,
+            Some(suspicion) => suspicion.strikes + 1,
+            None => 1,
         };
-        self.suspicion = Some(Suspicion { at: now, strikes });
+        self.suspicion = Some(Suspicion { at: now, strikes, away: false });
+    }
+
+    /// A connection to it was lost.
+    fn miss(&mut self, now: Monotonic) {
+        match self.remembered(now) {
+            None => self.suspicion = Some(Suspicion { at: now, strikes: 1, away: true }),
+            Some(suspicion) if suspicion.away && self.is_away(now) => {}
+            Some(_) => self.strike(now),
+        }
+    }
+
+    /// Whether it has not proved yet that it is back with its extents.
+    fn is_away(&self, now: Monotonic) -> bool {
+        let unproved = |suspicion: Suspicion| self.heard <= suspicion.at || !self.begun || self.in_quarantine(now);
+        self.suspicion.is_some_and(|suspicion| suspicion.away && unproved(suspicion))
+    }
+
+    /// Whether whatever spoke against it last did so `HOST_SUSPECT_MS` ago.
+    fn is_overdue(&self, now: Monotonic) -> bool {
+        self.suspicion.is_some_and(|suspicion| now - suspicion.at > Duration::from_millis(HOST_SUSPECT_MS))
     }
 
     fn in_quarantine(&self, now: Monotonic) -> bool {
@@ -185,7 +219,13 @@ impl Health {
             return if waited { Liveness::Suspect } else { Liveness::Unheard };
         };
         let silent = self.hosts.get(&health.host).is_none_or(|host| silent(host, now));
-        if silent || health.in_quarantine(now) { Liveness::Suspect } else { Liveness::Healthy }
+        match () {
+            () if silent => Liveness::Suspect,
+            () if health.is_away(now) && !health.is_overdue(now) => Liveness::Away,
+            () if health.is_away(now) => Liveness::Suspect,
+            () if health.in_quarantine(now) => Liveness::Suspect,
+            () => Liveness::Healthy,
+        }
     }
 
     /// The master itself did not run for `gap`, so it heard nobody: that speaks against nobody.
@@ -216,9 +256,13 @@ impl Health {
             self.take_report(now, host, report, heartbeat.listing == listing);
         }
         for (id, osd) in self.osds.iter_mut().filter(|(_, osd)| osd.host == host) {
-            // Silence ended just now, or the disk is gone: either way it has to prove itself.
-            if was_silent || !named.contains(id) {
-                osd.strike(now);
+            match named.contains(id) {
+                // The process has just begun and has not come to this disk yet.
+                false if !osd.begun && !was_silent => osd.miss(now),
+                // Silence ended just now, or the disk is gone: either way it has to prove itself.
+                false => osd.strike(now),
+                true if was_silent => osd.strike(now),
+                true => {}
             }
         }
         Ok(listing)
@@ -255,6 +299,14 @@ impl Health {
     pub fn suspect(&mut self, now: Monotonic, osd: OsdId) -> bool {
         let found = self.osds.get_mut(&osd);
         found.map(|osd| osd.strike(now)).is_some()
+    }
+
+    /// Somebody lost the connection to this OSD: its host's process is what is gone, with all of its OSDs. False if it is
+    /// unknown.
+    pub fn connection_lost(&mut self, now: Monotonic, osd: OsdId) -> bool {
+        let Some(host) = self.osds.get(&osd).map(|osd| osd.host) else { return false };
+        self.osds.values_mut().filter(|osd| osd.host == host).for_each(|osd| osd.miss(now));
+        true
     }
 
     /// An extent was closed or turned out to have failed: known before the next heartbeat says so.

@@ -141,8 +141,14 @@ impl Master {
 
     /// A gateway says that an OSD does not do its work.
     pub fn suspect(&self, osd: OsdId, reason: message::SuspectReason) {
-        if self.view.borrow_mut().health.suspect(self.now(), osd) {
-            tracing::warn!(%osd, ?reason, "an OSD is suspect");
+        let now = self.now();
+        let mut view = self.view.borrow_mut();
+        let known = match reason {
+            message::SuspectReason::ConnectionLost => view.health.connection_lost(now, osd),
+            _ => view.health.suspect(now, osd),
+        };
+        if known {
+            tracing::warn!(%osd, ?reason, liveness = ?view.health.liveness(osd, now), "an OSD is blamed");
             self.changed.notify_one();
         }
     }

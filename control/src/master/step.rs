@@ -36,7 +36,7 @@ fn to_close(view: &View, now: Monotonic) -> Vec<Order> {
     let due = view.volumes.iter().filter(|(_, volume)| !volume.closing && volume.close_after <= now);
     let close = due.filter_map(|(id, volume)| match view.condition(volume, now) {
         Condition::Close(reason) => Some(Order::Close { volume: *id, reason }),
-        Condition::Usable { .. } | Condition::Waiting => None,
+        Condition::Usable { .. } | Condition::Waiting | Condition::Away => None,
     });
     close.collect()
 }

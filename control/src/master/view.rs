@@ -47,12 +47,15 @@ pub enum Condition {
     },
     /// A member was not heard of yet: neither offered nor closed.
     Waiting,
+    /// A member's host may be restarting: neither offered nor closed, and others are opened in its place.
+    Away,
     Close(CloseReason),
 }
 
 enum MemberCondition {
     Good { free_bytes: u64 },
     Unknown,
+    Away,
     Bad(CloseReason),
 }
 
@@ -109,16 +112,18 @@ impl View {
 
     pub fn condition(&self, volume: &OpenVolume, now: Monotonic) -> Condition {
         let mut free = u64::MAX;
-        let mut waiting = false;
+        let (mut waiting, mut away) = (false, false);
         for member in &volume.row.members {
             match self.member_condition(volume, member, now) {
                 MemberCondition::Good { free_bytes } => free = free.min(free_bytes),
                 MemberCondition::Unknown => waiting = true,
+                MemberCondition::Away => away = true,
                 MemberCondition::Bad(reason) => return Condition::Close(reason),
             }
         }
         match () {
             () if volume.reported_full || free < VOLUME_FREE_BYTES_MIN => Condition::Close(CloseReason::Full),
+            () if away => Condition::Away,
             () if waiting => Condition::Waiting,
             () => Condition::Usable { free_bytes: free },
         }
@@ -127,6 +132,7 @@ impl View {
     fn member_condition(&self, volume: &OpenVolume, member: &Member, now: Monotonic) -> MemberCondition {
         match self.health.liveness(member.osd, now) {
             Liveness::Unheard => return MemberCondition::Unknown,
+            Liveness::Away => return MemberCondition::Away,
             Liveness::Suspect => return MemberCondition::Bad(CloseReason::MemberSuspect(member.osd)),
             Liveness::Healthy => {}
         }

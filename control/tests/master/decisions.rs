@@ -296,7 +296,7 @@ fn a_late_heartbeat_changes_nothing_and_a_new_boot_starts_over() {
     assert_eq!(cell.view.health.liveness(osd(1, 0), cell.now), Liveness::Healthy);
     cell.now = cell.now + SECOND;
     assert!(cell.view.health.heard(cell.now, beat(2, 1)).is_ok());
-    assert_eq!(cell.view.health.liveness(osd(1, 0), cell.now), Liveness::Suspect, "it came back without its disks");
+    assert_eq!(cell.view.health.liveness(osd(1, 0), cell.now), Liveness::Away, "it came back and has not read its disks yet");
     assert_eq!(cell.hosts_heard().len(), 5);
 }
 
@@ -319,4 +319,24 @@ fn a_cell_is_healthy_only_while_nobody_is_missing_or_unwell() {
     cell.pass(Duration::from_millis(HOST_SUSPECT_MS) + SECOND);
     let kinds = told(&cell);
     assert!(!kinds.is_empty() && kinds.iter().all(|kind| *kind == ProblemKind::OsdUnheard), "{kinds:?}");
+}
+
+#[test]
+fn disks_without_space_are_named_and_a_cell_of_them_lacks_room_not_hosts() {
+    let told =
+        |cell: &Cell| problems(&cell.view, [], cell.now).into_iter().map(|problem| problem.kind).collect::<Vec<_>>();
+    let mut cell = Cell::settled(6);
+    cell.disks.get_mut(&osd(2, 1)).unwrap().state = OsdState::NoSpace;
+    cell.pass(SECOND);
+    assert_eq!(told(&cell), [ProblemKind::OsdNoSpace]);
+    assert_eq!(lack(&cell.view, cell.now), Lack::Nothing);
+    let mut members = cell.view.volumes.values().flat_map(|volume| &volume.row.members);
+    assert!(members.all(|member| member.osd != osd(2, 1)), "its volumes are closed");
+    // On one machine all disks share a file system.
+    cell.disks.values_mut().for_each(|disk| disk.state = OsdState::NoSpace);
+    cell.pass(SECOND);
+    assert_eq!(lack(&cell.view, cell.now), Lack::Room);
+    (1..=3).for_each(|host| drop(cell.alive.remove(&host)));
+    cell.pass(Duration::from_millis(HOST_SUSPECT_MS) + SECOND);
+    assert_eq!(lack(&cell.view, cell.now), Lack::Hosts);
 }

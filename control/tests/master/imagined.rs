@@ -26,6 +26,8 @@ pub struct Cell {
     /// Orders carried out so far.
     pub done: Vec<Order>,
     sequence: u64,
+    /// How often each host has started again.
+    boots: BTreeMap<u32, u64>,
     /// The listing each host goes on with.
     listings: BTreeMap<u32, u64>,
     ids: u64,
@@ -34,6 +36,8 @@ pub struct Cell {
 pub struct Disk {
     pub host: u32,
     pub state: OsdState,
+    /// Its host does not report it (yet).
+    pub missing: bool,
     pub free: u32,
     pub extents: BTreeMap<ExtentId, (ExtentState, u64)>,
     /// Extents that the master was told of.
@@ -48,8 +52,14 @@ impl Cell {
     pub fn new(hosts: u32) -> Self {
         let now = Monotonic::default() + Duration::from_secs(1000);
         let (extents, told) = (BTreeMap::new(), BTreeSet::new());
-        let disk =
-            |host| Disk { host, state: OsdState::Healthy, free: 60, extents: extents.clone(), told: told.clone() };
+        let disk = |host| Disk {
+            host,
+            state: OsdState::Healthy,
+            missing: false,
+            free: 60,
+            extents: extents.clone(),
+            told: told.clone(),
+        };
         let disks = (1..=hosts).flat_map(|host| (0..DISKS).map(move |n| (osd(host, n), host)));
         Self {
             view: View::new(COPIES, now),
@@ -59,6 +69,7 @@ impl Cell {
             table: BTreeMap::new(),
             done: Vec::new(),
             sequence: 0,
+            boots: BTreeMap::new(),
             listings: BTreeMap::new(),
             ids: 0,
         }
@@ -104,16 +115,24 @@ impl Cell {
         self.sequence += 1;
         let osds = self.reports(host);
         let listing = self.listings.get(&host).copied().unwrap_or(0);
-        let heartbeat = Heartbeat { host, boot: 1, sequence: self.sequence, osds, findings: Vec::new(), listing };
+        let boot = 1 + self.boots.get(&host).copied().unwrap_or(0);
+        let heartbeat = Heartbeat { host, boot, sequence: self.sequence, osds, findings: Vec::new(), listing };
         let listing = self.view.health.heard(self.now, heartbeat).unwrap();
         if self.listings.insert(host, listing) != Some(listing) {
             self.beat_of(host);
         }
     }
 
+    /// A host's process begins anew: it knows its extents, and no listing.
+    pub fn restart_host(&mut self, host: u32) {
+        *self.boots.entry(host).or_default() += 1;
+        self.listings.remove(&host);
+        self.alive.insert(host);
+    }
+
     /// Every disk of a host with all its extents, and all that are gone.
     fn reports(&mut self, host: u32) -> Vec<OsdReport> {
-        let disks = self.disks.iter_mut().filter(|(_, disk)| disk.host == host);
+        let disks = self.disks.iter_mut().filter(|(_, disk)| disk.host == host && !disk.missing);
         let report_of = |(id, disk): (&OsdId, &mut Disk)| {
             let mut report = report(*id, disk);
             let gone = disk.told.iter().filter(|extent| !disk.extents.contains_key(extent));

@@ -1,5 +1,6 @@
 //! The master: its decisions on a cell of the imagination, and its orders on hosts that answer over the network.
 
+mod away;
 mod decisions;
 mod hosts;
 mod imagined;

@@ -121,3 +121,32 @@ fn a_host_without_power_comes_back_with_what_it_acknowledged() {
         });
     }
 }
+
+#[test]
+fn a_host_that_is_back_at_once_keeps_its_volumes() {
+    for seed in 30..36 {
+        let cell = SimCell::new(seed, CellShape::default());
+        let inside = cell.clone();
+        cell.executor.run(LIMIT, async move {
+            inside.start().await;
+            create_bucket(&inside.core(0)).await.unwrap();
+            for number in 0..18u64 {
+                if number == 6 {
+                    // With and without power; a put runs into it before it is back.
+                    inside.kill_host(2, seed % 2 == 0);
+                }
+                if number == 9 {
+                    inside.restart_dead();
+                    inside.wait_ready().await;
+                    inside.executor.sleep(Duration::from_secs(3)).await;
+                }
+                put(&inside.core(number as u32 % 2), &format!("key-{number}"), Content(2 * number).bytes())
+                    .await
+                    .unwrap();
+            }
+            let status = inside.status().await.unwrap();
+            assert_eq!(status.volumes_closed, 0, "seed {seed}: the rest of their extents would be wasted");
+            assert_eq!(inside.check_copies().await.objects, 18);
+        });
+    }
+}
