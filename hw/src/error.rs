@@ -30,13 +30,17 @@ pub enum DeviceError {
     /// The medium: these bytes cannot be read.
     #[error("unreadable sector in zone {} at {offset_bytes}", zone.0)]
     Unreadable { zone: ZoneId, offset_bytes: u64 },
+    /// The file system of an emulated drive has no room for these bytes: they were not taken, and what was written before
+    /// stays. Other writes may fail alike until there is space again.
+    #[error("zone {}: no space left behind it for {length_bytes} bytes", zone.0)]
+    NoSpace { zone: ZoneId, length_bytes: u64 },
     /// The device or its path is gone; nothing it had not flushed may be relied on.
     #[error("the device failed: {reason} (os error {errno})")]
     Failed { reason: &'static str, errno: i32 },
 }
 
 /// Every class that `DeviceError::class` can name.
-pub const ERROR_CLASSES: [&str; 11] = [
+pub const ERROR_CLASSES: [&str; 12] = [
     "invalid-field",
     "boundary",
     "full",
@@ -47,6 +51,7 @@ pub const ERROR_CLASSES: [&str; 11] = [
     "too-many-active",
     "condition",
     "unreadable",
+    "no-space",
     "failed",
 ];
 
@@ -64,6 +69,7 @@ impl DeviceError {
             Self::TooManyActive { .. } => "too-many-active",
             Self::Condition { .. } => "condition",
             Self::Unreadable { .. } => "unreadable",
+            Self::NoSpace { .. } => "no-space",
             Self::Failed { .. } => "failed",
         }
     }

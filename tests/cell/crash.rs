@@ -3,20 +3,9 @@
 use std::fs;
 use std::path::Path;
 use std::process::Child;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::harness::{Cell, digest_tree, program, wait};
-
-/// Files of many sizes whose content no two blocks share.
-fn make_files(folder: &Path, count: usize, mean_bytes: usize, seed: u64) {
-    use rand::{Rng, RngCore, SeedableRng, rngs::StdRng};
-    let mut random = StdRng::seed_from_u64(seed);
-    for number in 0..count {
-        let mut content = vec![0; random.random_range(0..2 * mean_bytes)];
-        random.fill_bytes(&mut content);
-        fs::write(folder.join(format!("file-{number:04}")), content).expect("a file");
-    }
-}
+use crate::harness::{Cell, await_that, digest_tree, make_files, program, wait};
 
 fn start_copy(cell: &Cell, from: &Path, to: &str) -> Child {
     let mut command = cell.command(program());
@@ -26,11 +15,10 @@ fn start_copy(cell: &Cell, from: &Path, to: &str) -> Child {
 }
 
 fn wait_for_objects(cell: &Cell, count: u64) {
-    let start = Instant::now();
-    while cell.number("objects") < count {
-        assert!(start.elapsed() < Duration::from_secs(60), "the copy makes no progress:\n{}", cell.log());
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    await_that(Duration::from_secs(60), "the copy makes progress", || {
+        let objects = cell.number("objects");
+        if objects >= count { Ok(()) } else { Err(format!("{objects} of {count} objects\n{}", cell.log())) }
+    });
 }
 
 #[test]
@@ -51,19 +39,15 @@ fn a_copy_survives_the_death_of_a_host() {
     assert_eq!(digest_tree(&files), digest_tree(&back));
 
     // The host comes back by itself and knows its extents again.
-    let start = Instant::now();
-    loop {
+    await_that(Duration::from_secs(60), "host 2 is back with its extents", || {
         let status = cell.status();
         let host = status["hosts"].as_array().and_then(|hosts| hosts.iter().find(|host| host["host"] == 2).cloned());
         let records = |osd: &serde_json::Value| osd["stored_bytes"].as_u64().unwrap_or(0);
         let host = host.unwrap_or_default();
         let stored: u64 = host["osds"].as_array().map_or(0, |osds| osds.iter().map(records).sum());
-        if cell.pids()["host-2"] != first && host["alive"] == true && stored > 0 {
-            break;
-        }
-        assert!(start.elapsed() < Duration::from_secs(60), "host-2 is not back: {host}\n{}", cell.log());
-        std::thread::sleep(Duration::from_millis(100));
-    }
+        let back = cell.pids()["host-2"] != first && host["alive"] == true && stored > 0;
+        if back { Ok(()) } else { Err(format!("{host}\n{}", cell.log())) }
+    });
     let again = cell.scratch("again");
     cell.ok(&["cp", "-r", "sh://crash/tree", again.to_str().expect("text")]);
     assert_eq!(digest_tree(&files), digest_tree(&again));

@@ -72,13 +72,11 @@ impl Cell {
             .spawn()
             .expect("shingle starts");
         self.up = Some(child);
-        let start = Instant::now();
-        while !ready.exists() {
+        await_that(START_LIMIT, "the cell serves", || {
             let ended = self.up.as_mut().and_then(|up| up.try_wait().expect("the child can be asked"));
             assert!(ended.is_none(), "shingle up ended with {ended:?}:\n{}", self.log());
-            assert!(start.elapsed() < START_LIMIT, "not ready after {START_LIMIT:?}:\n{}", self.log());
-            std::thread::sleep(Duration::from_millis(50));
-        }
+            if ready.exists() { Ok(()) } else { Err(self.log()) }
+        });
     }
 
     /// What `up` printed, and the end of every child's log.
@@ -108,11 +106,11 @@ impl Cell {
         signal(up.id(), libc::SIGKILL);
         children.values().for_each(|pid| signal(*pid, libc::SIGKILL));
         up.wait().expect("the killed child is reaped");
-        let start = Instant::now();
-        while children.values().any(|pid| Path::new(&format!("/proc/{pid}/exe")).exists()) {
-            assert!(start.elapsed() < Duration::from_secs(10), "killed processes linger");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        await_that(Duration::from_secs(10), "killed processes are gone", || {
+            let left: Vec<_> =
+                children.iter().filter(|(_, pid)| Path::new(&format!("/proc/{pid}/exe")).exists()).collect();
+            if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+        });
     }
 
     /// Process ids of the children by name: `control`, `gateway`, `host-1`, ...
@@ -208,6 +206,33 @@ impl Drop for Cell {
 pub fn signal(pid: u32, signal: i32) {
     // Gone already is fine: the test wanted it gone.
     drop(Command::new("kill").arg(format!("-{signal}")).arg(pid.to_string()).stderr(Stdio::null()).status());
+}
+
+/// Waits until `look` finds what it looks for. This is the one place here that polls: what processes do to each other is
+/// seen from outside only by asking again.
+///
+/// # Panics
+/// After `limit`, with what `look` saw last.
+pub fn await_that<T>(limit: Duration, what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
+    let start = Instant::now();
+    loop {
+        match look() {
+            Ok(found) => return found,
+            Err(seen) => assert!(start.elapsed() < limit, "not within {limit:?}: {what}; last seen: {seen}"),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Files of many sizes whose content no two blocks share.
+pub fn make_files(folder: &Path, count: usize, mean_bytes: usize, seed: u64) {
+    use rand::{Rng, RngCore, SeedableRng, rngs::StdRng};
+    let mut random = StdRng::seed_from_u64(seed);
+    for number in 0..count {
+        let mut content = vec![0; random.random_range(0..2 * mean_bytes)];
+        random.fill_bytes(&mut content);
+        fs::write(folder.join(format!("file-{number:04}")), content).expect("a file");
+    }
 }
 
 /// Waits for a child; `None`: it did not end in time.

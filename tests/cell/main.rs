@@ -3,6 +3,7 @@
 mod bad_input;
 mod clients;
 mod crash;
+mod full_disk;
 mod harness;
 mod needles;
 mod real_files;

@@ -59,6 +59,9 @@ fn unwell(view: &View, id: OsdId, osd: &OsdHealth, now: Monotonic) -> Option<Pro
     let host = osd.host.0;
     let (kind, what) = match osd.report.state {
         OsdState::Failed => (ProblemKind::OsdFailed, "has failed and takes no writes"),
+        OsdState::NoSpace => {
+            (ProblemKind::OsdNoSpace, "takes no new blocks: there is no room on the file system of its file")
+        }
         OsdState::Healthy if view.health.liveness(id, now) == Liveness::Healthy => return None,
         _ => (ProblemKind::OsdSuspect, "is suspect and gets no new blocks for now"),
     };

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use shingle_proto::ids::{HostId, OsdId};
 use shingle_proto::limits::OSD_OPEN_EXTENTS_MAX;
-use shingle_proto::message::Lack;
+use shingle_proto::message::{Lack, OsdState};
 use shingle_seam::clock::Monotonic;
 
 use super::health::{Liveness, OsdHealth};
@@ -62,8 +62,13 @@ pub fn lack(view: &View, now: Monotonic) -> Lack {
         (healthy && osd.report.extents_free > 0).then_some(osd.host)
     };
     let roomy: BTreeSet<HostId> = view.health.osds().iter().filter_map(roomy).collect();
+    // A host all of whose disks have no space lives.
+    let crowded = view.health.osds().values().filter(|osd| osd.report.state == OsdState::NoSpace);
+    let crowded = crowded.map(|osd| osd.host).filter(|host| view.health.host_alive(*host, now));
+    let mut living = view.healthy_hosts(now);
+    living.extend(crowded);
     match () {
-        () if view.healthy_hosts(now).len() < view.copies => Lack::Hosts,
+        () if living.len() < view.copies => Lack::Hosts,
         () if roomy.len() < view.copies => Lack::Room,
         () => Lack::Nothing,
     }

@@ -296,7 +296,11 @@ fn a_late_heartbeat_changes_nothing_and_a_new_boot_starts_over() {
     assert_eq!(cell.view.health.liveness(osd(1, 0), cell.now), Liveness::Healthy);
     cell.now = cell.now + SECOND;
     assert!(cell.view.health.heard(cell.now, beat(2, 1)).is_ok());
-    assert_eq!(cell.view.health.liveness(osd(1, 0), cell.now), Liveness::Away, "it came back and has not read its disks yet");
+    assert_eq!(
+        cell.view.health.liveness(osd(1, 0), cell.now),
+        Liveness::Away,
+        "it came back and has not read its disks yet"
+    );
     assert_eq!(cell.hosts_heard().len(), 5);
 }
 

@@ -66,6 +66,14 @@ impl FileDevice {
     }
 }
 
+/// Why bytes were not taken: a full file system is not the end of the device.
+fn refusal(reason: &'static str, zone: ZoneId, length_bytes: u64, error: &std::io::Error) -> DeviceError {
+    match error.raw_os_error() {
+        Some(libc::ENOSPC | libc::EDQUOT) => DeviceError::NoSpace { zone, length_bytes },
+        _ => failure(reason, error),
+    }
+}
+
 impl ZonedDevice for FileDevice {
     fn identity(&self) -> &Identity {
         &self.identity
@@ -110,7 +118,7 @@ impl ZonedDevice for FileDevice {
                 (outcome, _) => {
                     core.states.borrow_mut().end_append(zone, 0);
                     let error = outcome.err().unwrap_or(std::io::ErrorKind::Other.into());
-                    Err(failure("appending", &error))
+                    Err(refusal("appending", zone, length, &error))
                 }
             };
             (outcome, buffer)
@@ -118,18 +126,20 @@ impl ZonedDevice for FileDevice {
     }
 
     fn write(&self, zone: ZoneId, offset_bytes: u64, buffer: Buffer, bytes: Range<usize>) -> Transfer<()> {
-        let checked = self
-            .length(&buffer, &bytes)
-            .and_then(|length| self.core.states.borrow().check_write(zone, offset_bytes, length));
-        if let Err(error) = checked {
-            return Self::settled((Err(error), buffer));
-        }
+        let checked = self.length(&buffer, &bytes).and_then(|length| {
+            self.core.states.borrow().check_write(zone, offset_bytes, length)?;
+            Ok(length)
+        });
+        let length = match checked {
+            Ok(length) => length,
+            Err(error) => return Self::settled((Err(error), buffer)),
+        };
         let core = Rc::clone(&self.core);
         let write = core.ring.write_at(&core.file, core.layout.zone_offset(zone.0, offset_bytes), buffer, bytes);
         self.core.run(async move {
             let (outcome, buffer) = write.await;
             core.unsynced.set(true);
-            (outcome.map(|_| ()).map_err(|error| failure("writing", &error)), buffer)
+            (outcome.map(|_| ()).map_err(|error| refusal("writing", zone, length, &error)), buffer)
         })
     }
 

@@ -341,14 +341,18 @@ pub mod shingle {
             since = "2.0.0",
             note = "Use associated constants instead. This will no longer be generated in 2021."
         )]
-        pub const ENUM_MAX_OSD_STATE: u8 = 2;
+        pub const ENUM_MAX_OSD_STATE: u8 = 3;
         #[deprecated(
             since = "2.0.0",
             note = "Use associated constants instead. This will no longer be generated in 2021."
         )]
         #[allow(non_camel_case_types)]
-        pub const ENUM_VALUES_OSD_STATE: [OsdState; 3] =
-            [OsdState::Healthy, OsdState::Suspect, OsdState::Failed];
+        pub const ENUM_VALUES_OSD_STATE: [OsdState; 4] = [
+            OsdState::Healthy,
+            OsdState::Suspect,
+            OsdState::Failed,
+            OsdState::NoSpace,
+        ];
 
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
         #[repr(transparent)]
@@ -358,16 +362,19 @@ pub mod shingle {
             pub const Healthy: Self = Self(0);
             pub const Suspect: Self = Self(1);
             pub const Failed: Self = Self(2);
+            pub const NoSpace: Self = Self(3);
 
             pub const ENUM_MIN: u8 = 0;
-            pub const ENUM_MAX: u8 = 2;
-            pub const ENUM_VALUES: &'static [Self] = &[Self::Healthy, Self::Suspect, Self::Failed];
+            pub const ENUM_MAX: u8 = 3;
+            pub const ENUM_VALUES: &'static [Self] =
+                &[Self::Healthy, Self::Suspect, Self::Failed, Self::NoSpace];
             /// Returns the variant's name or "" if unknown.
             pub fn variant_name(self) -> Option<&'static str> {
                 match self {
                     Self::Healthy => Some("Healthy"),
                     Self::Suspect => Some("Suspect"),
                     Self::Failed => Some("Failed"),
+                    Self::NoSpace => Some("NoSpace"),
                     _ => None,
                 }
             }
@@ -1200,18 +1207,19 @@ pub mod shingle {
             since = "2.0.0",
             note = "Use associated constants instead. This will no longer be generated in 2021."
         )]
-        pub const ENUM_MAX_PROBLEM_KIND: u8 = 4;
+        pub const ENUM_MAX_PROBLEM_KIND: u8 = 5;
         #[deprecated(
             since = "2.0.0",
             note = "Use associated constants instead. This will no longer be generated in 2021."
         )]
         #[allow(non_camel_case_types)]
-        pub const ENUM_VALUES_PROBLEM_KIND: [ProblemKind; 5] = [
+        pub const ENUM_VALUES_PROBLEM_KIND: [ProblemKind; 6] = [
             ProblemKind::HostSilent,
             ProblemKind::OsdUnheard,
             ProblemKind::OsdSuspect,
             ProblemKind::OsdFailed,
             ProblemKind::VolumesLacking,
+            ProblemKind::OsdNoSpace,
         ];
 
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -1224,15 +1232,17 @@ pub mod shingle {
             pub const OsdSuspect: Self = Self(2);
             pub const OsdFailed: Self = Self(3);
             pub const VolumesLacking: Self = Self(4);
+            pub const OsdNoSpace: Self = Self(5);
 
             pub const ENUM_MIN: u8 = 0;
-            pub const ENUM_MAX: u8 = 4;
+            pub const ENUM_MAX: u8 = 5;
             pub const ENUM_VALUES: &'static [Self] = &[
                 Self::HostSilent,
                 Self::OsdUnheard,
                 Self::OsdSuspect,
                 Self::OsdFailed,
                 Self::VolumesLacking,
+                Self::OsdNoSpace,
             ];
             /// Returns the variant's name or "" if unknown.
             pub fn variant_name(self) -> Option<&'static str> {
@@ -1242,6 +1252,7 @@ pub mod shingle {
                     Self::OsdSuspect => Some("OsdSuspect"),
                     Self::OsdFailed => Some("OsdFailed"),
                     Self::VolumesLacking => Some("VolumesLacking"),
+                    Self::OsdNoSpace => Some("OsdNoSpace"),
                     _ => None,
                 }
             }

@@ -167,6 +167,7 @@ impl Osd {
         }
         match cause {
             Some(WriteError::Device(DeviceError::Failed { .. })) => self.probe().await,
+            Some(WriteError::Device(cause @ DeviceError::NoSpace { .. })) => self.no_space(&cause),
             Some(WriteError::Device(cause)) => self.zone_failed(&cause),
             Some(WriteError::LandedElsewhere { .. }) | None => {}
         }

@@ -235,6 +235,10 @@ impl Osd {
                     return Ok(());
                 }
                 Err(WriteError::Device(cause @ DeviceError::Failed { .. })) => return Err(cause),
+                Err(WriteError::Device(cause @ DeviceError::NoSpace { .. })) => {
+                    self.no_space(&cause);
+                    tracing::error!(osd = %self.id(), path = self.path, zone = zone.0, %cause, "no journal in this zone");
+                }
                 Err(cause) => {
                     tracing::error!(osd = %self.id(), path = self.path, zone = zone.0, %cause, "a journal zone is lost");
                 }

@@ -33,7 +33,7 @@ impl Osd {
             address: address.to_string(),
             path: self.path.clone(),
             serial: self.device.identity().serial.clone(),
-            state: self.state.get(),
+            state: self.told_state(),
             extents_total: self.layout().extents,
             extents_free: self.slots_left() as u32,
             capacity_bytes: u64::from(self.layout().extents) * self.layout().payload_bytes(),

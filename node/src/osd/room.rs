@@ -1,11 +1,14 @@
 //! Room below an emulated disk: it is a sparse file, and the file system may be full before the disk is.
 //!
-//! An append that meets a full file system would end its extent, and a flush that does would end the disk. So a disk
-//! without room is full for a while instead: it takes no records and no extents, and serves what it has.
+//! An append that meets a full file system ends its extent, and a flush that does would end the disk. So a disk without
+//! room is full for a while instead: it takes no records and no extents, says so, and serves what it has. One that met a
+//! limit which the file system does not tell (a quota) stays so until its host starts again.
 
 use std::cell::Cell;
 
+use shingle_hw::error::DeviceError;
 use shingle_proto::limits::{DISK_ROOM_RESERVE_BYTES, DISK_ROOM_STEP_BYTES};
+use shingle_proto::message::OsdState;
 
 use super::store::Osd;
 
@@ -46,5 +49,22 @@ impl Osd {
             }
         }
         lacking
+    }
+
+    /// The file system refused bytes all the same.
+    pub(super) fn no_space(&self, cause: &DeviceError) {
+        self.room.allowance_bytes.set(0);
+        if !self.lacks_room() && self.state.get() == OsdState::Healthy {
+            self.state.set(OsdState::NoSpace);
+            tracing::error!(osd = %self.id(), path = self.path, %cause, "a limit is met: lift it and restart the host");
+        }
+    }
+
+    /// What the OSD says of itself.
+    pub(super) fn told_state(&self) -> OsdState {
+        match self.state.get() {
+            OsdState::Healthy if self.lacks_room() => OsdState::NoSpace,
+            state => state,
+        }
     }
 }

@@ -158,6 +158,9 @@ impl Osd {
     /// is answered alike.
     pub async fn create_extent(self: &Rc<Self>, new: NewExtent) -> Result<u64, Refusal> {
         self.check_healthy()?;
+        if self.state.get() == OsdState::NoSpace {
+            return Err(Refusal::NoFreeExtent("a limit of the file system that holds the disk is met"));
+        }
         let payload_bytes = self.layout().payload_bytes();
         let (waiter, done) = oneshot::channel();
         if self.extent(new.extent).is_none() {

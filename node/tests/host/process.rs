@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::rig;
-use crate::rig::{Block, CELL, block};
+use crate::rig::{Block, CELL, block, until};
 use shingle_hw::backend::file;
 use shingle_hw::geometry::Geometry;
 use shingle_node::config::HostConfig;
@@ -77,7 +77,9 @@ async fn start_host(world: &World, config: HostConfig) -> Result<Host, HostError
     let thread = std::thread::spawn(move || {
         run_announced(config, stopping, |_, addresses| sender.send(addresses.to_vec()).map_err(std::io::Error::other))
     });
+    let start = world.clock.now();
     loop {
+        assert!(world.clock.now() - start < Duration::from_secs(60), "the host neither starts nor says why not");
         match receiver.try_recv() {
             Ok(addresses) => return Ok(Host { addresses, stop, thread }),
             Err(mpsc::TryRecvError::Empty) => world.tasks.sleep(Duration::from_millis(5)).await,
@@ -141,16 +143,6 @@ impl Client {
         let reply = self.call(Request::ReadBlock(Box::new(read)), None).await.unwrap();
         assert!(reply.payload == block.payload(), "{block:?} comes back as {} bytes", reply.payload.len());
     }
-}
-
-async fn until(world: &World, what: &str, mut holds: impl FnMut() -> bool) {
-    for _ in 0..2000 {
-        if holds() {
-            return;
-        }
-        world.tasks.sleep(Duration::from_millis(5)).await;
-    }
-    panic!("{what}: not within ten seconds");
 }
 
 #[test]

@@ -96,8 +96,8 @@ fn abandoned_reads_keep_their_turn_until_the_device_answers() {
         assert_eq!(faults.seen(CommandKind::Read) - before, 2, "two reads began, the others never");
         assert_eq!((mounted.osd.turns.in_flight(), mounted.osd.turns.waiting()), (2, 0));
         assert!(budgets.read.used_bytes() >= 200_000, "the device still writes to that memory");
-        world.tasks.sleep(Duration::from_millis(300)).await;
-        assert_eq!((mounted.osd.turns.in_flight(), budgets.read.used_bytes()), (0, 0));
+        let given_back = || (mounted.osd.turns.in_flight(), budgets.read.used_bytes()) == (0, 0);
+        rig::until(&world, "what the abandoned reads held is given back", given_back).await;
         faults.clear();
         assert_stored(&mounted.osd, 1, block(1, 100_000)).await;
     });

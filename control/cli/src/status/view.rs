@@ -142,6 +142,7 @@ fn state(host: &HostReport, osd: &OsdReport) -> Cell {
         }
         (true, OsdState::Healthy) => Cell::new("healthy").fg(Color::Green),
         (true, OsdState::Suspect) => Cell::new("suspect").fg(Color::Yellow),
+        (true, OsdState::NoSpace) => Cell::new("no space").fg(Color::Red),
         (true, OsdState::Failed) => Cell::new("failed").fg(Color::Red),
         (true, _) => Cell::new("unknown").fg(Color::Yellow),
     }

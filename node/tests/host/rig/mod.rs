@@ -3,6 +3,7 @@
 pub mod power;
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use shingle_hw::backend::file;
 use shingle_hw::backend::memory::MemoryDevice;
@@ -171,4 +172,15 @@ pub fn open_file(path: &std::path::Path) -> Rc<dyn ZonedDevice> {
         }
     }));
     Rc::new(device)
+}
+
+/// Waits until something holds that happens by itself.
+pub async fn until(world: &World, what: &str, mut holds: impl FnMut() -> bool) {
+    for _ in 0..2000 {
+        if holds() {
+            return;
+        }
+        world.tasks.sleep(Duration::from_millis(5)).await;
+    }
+    panic!("{what}: not within ten seconds");
 }
