@@ -4,9 +4,9 @@ use std::fs::{self, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::net::TcpStream;
 use std::process::Output;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::harness::{Cell, program};
+use crate::harness::{Cell, await_that, program};
 
 fn small_cell() -> Cell {
     Cell::start(&["--disk-size", "4GiB", "--zone-size", "64MiB"])
@@ -92,11 +92,10 @@ fn a_flipped_byte_on_a_disk_is_found_and_another_copy_served() {
         assert!(output.status.success(), "{}\n{}", stderr(&output), cell.log());
         assert!(output.stdout == content, "wrong bytes are never served");
     }
-    let start = Instant::now();
-    while cell.number("findings") == 0 {
-        assert!(start.elapsed() < Duration::from_secs(20), "the damage is a finding:\n{}", cell.log());
-        std::thread::sleep(Duration::from_millis(200));
-    }
+    await_that(Duration::from_secs(20), "the damage is a finding", || match cell.number("findings") {
+        0 => Err(cell.log()),
+        _ => Ok(()),
+    });
 }
 
 /// Flips one byte in the middle of every 512 KiB of data that is not zero. Volumes end up with two good copies or more.

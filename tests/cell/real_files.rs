@@ -4,8 +4,9 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
-use crate::harness::{Cell, digest_tree};
+use crate::harness::{Cell, await_that, digest_tree};
 use crate::needles::Needles;
 
 const GIB: u64 = 1 << 30;
@@ -68,6 +69,21 @@ fn stored_bytes(cell: &Cell) -> u64 {
     osds.map(|osd| osd["stored_bytes"].as_u64().unwrap_or_else(|| panic!("no stored_bytes in {osd}"))).sum()
 }
 
+/// The same, once every host has been heard again: the status is what hosts last said.
+fn settled_bytes(cell: &Cell) -> u64 {
+    let asked = Instant::now();
+    await_that(Duration::from_secs(30), "every host is heard again", || {
+        let status = cell.status();
+        let ages = status["hosts"].as_array().into_iter().flatten().map(|host| host["age_ms"].as_u64());
+        let ages: Vec<Option<u64>> = ages.collect();
+        let waited_ms = asked.elapsed().as_millis() as u64;
+        // Heard at least half a second after the question: what a heartbeat says was true when it was made.
+        let since = |age: &Option<u64>| age.is_some_and(|age_ms| age_ms + 500 < waited_ms);
+        if ages.iter().all(since) { Ok(()) } else { Err(format!("{ages:?}")) }
+    });
+    stored_bytes(cell)
+}
+
 #[test]
 fn a_gigabyte_of_real_files_comes_back_identical_and_is_stored_once() {
     let cell = Cell::start(&["--disk-size", "8GiB", "--zone-size", "64MiB"]);
@@ -79,14 +95,12 @@ fn a_gigabyte_of_real_files_comes_back_identical_and_is_stored_once() {
         assert_eq!(digest_tree(folder), digest_tree(&back));
     }
 
-    std::thread::sleep(std::time::Duration::from_secs(2)); // two heartbeats: the status is what hosts last said
     let blocks = cell.number("blocks");
     let sealed = cell.number("block_sealed_bytes");
-    let before = stored_bytes(&cell);
+    let before = settled_bytes(&cell);
     copy_in(&cell, &folders, "second");
-    std::thread::sleep(std::time::Duration::from_secs(2));
     assert_eq!(cell.number("blocks"), blocks, "the second pass makes no new block");
-    assert_eq!(stored_bytes(&cell), before, "the second pass writes no new record");
+    assert_eq!(settled_bytes(&cell), before, "the second pass writes no new record");
 
     // Four copies of every sealed block, each with a header and padded to 4 KiB.
     let headers = blocks * 4 * 8192;

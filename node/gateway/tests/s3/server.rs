@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use shingle_gateway::s3::{S3Options, S3Server, ServeError};
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
@@ -45,10 +45,16 @@ async fn a_stop_ends_the_server_and_its_idle_connections() {
     let (stop, stopped) = oneshot::channel::<()>();
     let serving = tokio::spawn(server.run(async { drop(stopped.await) }));
     let mut idle = TcpStream::connect(address).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    idle.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    let mut answer = [0; 4096];
+    let count = idle.read(&mut answer).await.unwrap();
+    assert!(answer[..count].starts_with(b"HTTP/1.1 403"), "{}", String::from_utf8_lossy(&answer[..count]));
     drop(stop);
     tokio::time::timeout(Duration::from_secs(5), serving).await.unwrap().unwrap();
-    assert_eq!(idle.read(&mut [0; 16]).await.unwrap_or(0), 0);
+    // What is left of the answer, then the end.
+    let mut rest = Vec::new();
+    let ended = tokio::time::timeout(Duration::from_secs(5), idle.read_to_end(&mut rest)).await;
+    assert!(ended.is_ok(), "an idle connection ends with the server");
     assert!(TcpStream::connect(address).await.is_err());
 }
 
@@ -77,7 +83,9 @@ async fn the_process_serves_until_it_is_stopped_with_or_without_a_control_plane(
         let (config, stop) = (config.clone(), stop.clone());
         move || process::run(config, stop)
     });
+    let start = std::time::Instant::now();
     while TcpStream::connect(config.s3_listen).await.is_err() {
+        assert!(start.elapsed() < Duration::from_secs(30), "the gateway does not listen");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let client = Client {
