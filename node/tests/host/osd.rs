@@ -253,56 +253,6 @@ fn torn_append_ends_the_extent() {
 }
 
 #[test]
-fn no_space_ends_the_extent_and_new_ones_wait_for_a_restart() {
-    rig::run(async |world| {
-        let memory = memory();
-        let (device, faults) = faulty(&world, &memory);
-        let mounted = with_extent(&world, device).await;
-        mounted.osd.create_extent(new_extent(2)).await.unwrap();
-        put(&mounted.osd, 1, block(1, 100)).await.unwrap();
-        let error = DeviceError::NoSpace { zone: ZoneId(3), length_bytes: 8192 };
-        faults.arm(1, Fault::Error { command: CommandKind::Append, error });
-        assert!(matches!(put(&mounted.osd, 1, block(2, 5000)).await, Err(Refusal::DeviceFailed(_))));
-        assert_eq!(state(&mounted.osd), State::Failed, "a failed append ends its extent");
-        assert_eq!(mounted.osd.state(), OsdState::NoSpace);
-        assert!(matches!(mounted.osd.create_extent(new_extent(3)).await, Err(Refusal::NoFreeExtent(_))));
-        put(&mounted.osd, 2, block(3, 100)).await.unwrap();
-        assert_stored(&mounted.osd, 1, block(1, 100)).await;
-        assert_eq!(close(&mounted.osd).await, Ok(1), "it can be fenced");
-        memory.power_cycle();
-        let mounted = start(&world, Rc::new(memory)).await.unwrap();
-        assert_eq!(mounted.osd.state(), OsdState::Healthy);
-        mounted.osd.create_extent(new_extent(3)).await.unwrap();
-        put(&mounted.osd, 3, block(2, 5000)).await.unwrap();
-        assert_stored(&mounted.osd, 2, block(3, 100)).await;
-    });
-}
-
-#[test]
-fn a_disk_starts_without_space_for_its_journal_and_serves_reads() {
-    rig::run(async |world| {
-        let memory = memory();
-        let mounted = with_extent(&world, Rc::new(memory.clone())).await;
-        put(&mounted.osd, 1, block(1, 100)).await.unwrap();
-        for round in 0..2 {
-            memory.power_cycle();
-            let (device, faults) = faulty(&world, &memory);
-            let error = DeviceError::NoSpace { zone: ZoneId(1), length_bytes: 4096 };
-            (1..=2).for_each(|count| {
-                faults.arm(count, Fault::Error { command: CommandKind::Append, error: error.clone() });
-            });
-            let mounted = start(&world, device).await.unwrap();
-            assert_eq!(mounted.osd.state(), OsdState::NoSpace, "round {round}");
-            assert_stored(&mounted.osd, 1, block(1, 100)).await;
-        }
-        memory.power_cycle();
-        let mounted = start(&world, Rc::new(memory)).await.unwrap();
-        assert_eq!(mounted.osd.state(), OsdState::Healthy);
-        assert_stored(&mounted.osd, 1, block(1, 100)).await;
-    });
-}
-
-#[test]
 fn dead_disk_fails_the_osd() {
     rig::run(async |world| {
         let (device, faults) = faulty(&world, &memory());
