@@ -1207,19 +1207,20 @@ pub mod shingle {
             since = "2.0.0",
             note = "Use associated constants instead. This will no longer be generated in 2021."
         )]
-        pub const ENUM_MAX_PROBLEM_KIND: u8 = 5;
+        pub const ENUM_MAX_PROBLEM_KIND: u8 = 6;
         #[deprecated(
             since = "2.0.0",
             note = "Use associated constants instead. This will no longer be generated in 2021."
         )]
         #[allow(non_camel_case_types)]
-        pub const ENUM_VALUES_PROBLEM_KIND: [ProblemKind; 6] = [
+        pub const ENUM_VALUES_PROBLEM_KIND: [ProblemKind; 7] = [
             ProblemKind::HostSilent,
             ProblemKind::OsdUnheard,
             ProblemKind::OsdSuspect,
             ProblemKind::OsdFailed,
             ProblemKind::VolumesLacking,
             ProblemKind::OsdNoSpace,
+            ProblemKind::ScrubLate,
         ];
 
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -1233,9 +1234,10 @@ pub mod shingle {
             pub const OsdFailed: Self = Self(3);
             pub const VolumesLacking: Self = Self(4);
             pub const OsdNoSpace: Self = Self(5);
+            pub const ScrubLate: Self = Self(6);
 
             pub const ENUM_MIN: u8 = 0;
-            pub const ENUM_MAX: u8 = 5;
+            pub const ENUM_MAX: u8 = 6;
             pub const ENUM_VALUES: &'static [Self] = &[
                 Self::HostSilent,
                 Self::OsdUnheard,
@@ -1243,6 +1245,7 @@ pub mod shingle {
                 Self::OsdFailed,
                 Self::VolumesLacking,
                 Self::OsdNoSpace,
+                Self::ScrubLate,
             ];
             /// Returns the variant's name or "" if unknown.
             pub fn variant_name(self) -> Option<&'static str> {
@@ -1253,6 +1256,7 @@ pub mod shingle {
                     Self::OsdFailed => Some("OsdFailed"),
                     Self::VolumesLacking => Some("VolumesLacking"),
                     Self::OsdNoSpace => Some("OsdNoSpace"),
+                    Self::ScrubLate => Some("ScrubLate"),
                     _ => None,
                 }
             }
@@ -1317,13 +1321,13 @@ pub mod shingle {
             since = "2.0.0",
             note = "Use associated constants instead. This will no longer be generated in 2021."
         )]
-        pub const ENUM_MAX_REQUEST_BODY: u8 = 32;
+        pub const ENUM_MAX_REQUEST_BODY: u8 = 34;
         #[deprecated(
             since = "2.0.0",
             note = "Use associated constants instead. This will no longer be generated in 2021."
         )]
         #[allow(non_camel_case_types)]
-        pub const ENUM_VALUES_REQUEST_BODY: [RequestBody; 33] = [
+        pub const ENUM_VALUES_REQUEST_BODY: [RequestBody; 35] = [
             RequestBody::NONE,
             RequestBody::CreateExtent,
             RequestBody::Append,
@@ -1357,6 +1361,8 @@ pub mod shingle {
             RequestBody::AbortUpload,
             RequestBody::CompleteUpload,
             RequestBody::GetStatus,
+            RequestBody::ListExtents,
+            RequestBody::ListFindings,
         ];
 
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -1397,9 +1403,11 @@ pub mod shingle {
             pub const AbortUpload: Self = Self(30);
             pub const CompleteUpload: Self = Self(31);
             pub const GetStatus: Self = Self(32);
+            pub const ListExtents: Self = Self(33);
+            pub const ListFindings: Self = Self(34);
 
             pub const ENUM_MIN: u8 = 0;
-            pub const ENUM_MAX: u8 = 32;
+            pub const ENUM_MAX: u8 = 34;
             pub const ENUM_VALUES: &'static [Self] = &[
                 Self::NONE,
                 Self::CreateExtent,
@@ -1434,6 +1442,8 @@ pub mod shingle {
                 Self::AbortUpload,
                 Self::CompleteUpload,
                 Self::GetStatus,
+                Self::ListExtents,
+                Self::ListFindings,
             ];
             /// Returns the variant's name or "" if unknown.
             pub fn variant_name(self) -> Option<&'static str> {
@@ -1471,6 +1481,8 @@ pub mod shingle {
                     Self::AbortUpload => Some("AbortUpload"),
                     Self::CompleteUpload => Some("CompleteUpload"),
                     Self::GetStatus => Some("GetStatus"),
+                    Self::ListExtents => Some("ListExtents"),
+                    Self::ListFindings => Some("ListFindings"),
                     _ => None,
                 }
             }
@@ -1565,6 +1577,8 @@ pub mod shingle {
             AbortUpload(alloc::boxed::Box<AbortUploadT>),
             CompleteUpload(alloc::boxed::Box<CompleteUploadT>),
             GetStatus(alloc::boxed::Box<GetStatusT>),
+            ListExtents(alloc::boxed::Box<ListExtentsT>),
+            ListFindings(alloc::boxed::Box<ListFindingsT>),
         }
         impl Default for RequestBodyT {
             fn default() -> Self {
@@ -1607,6 +1621,8 @@ pub mod shingle {
                     Self::AbortUpload(_) => RequestBody::AbortUpload,
                     Self::CompleteUpload(_) => RequestBody::CompleteUpload,
                     Self::GetStatus(_) => RequestBody::GetStatus,
+                    Self::ListExtents(_) => RequestBody::ListExtents,
+                    Self::ListFindings(_) => RequestBody::ListFindings,
                 }
             }
             pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
@@ -1647,6 +1663,8 @@ pub mod shingle {
                     Self::AbortUpload(v) => Some(v.pack(fbb).as_union_value()),
                     Self::CompleteUpload(v) => Some(v.pack(fbb).as_union_value()),
                     Self::GetStatus(v) => Some(v.pack(fbb).as_union_value()),
+                    Self::ListExtents(v) => Some(v.pack(fbb).as_union_value()),
+                    Self::ListFindings(v) => Some(v.pack(fbb).as_union_value()),
                 }
             }
             /// If the union variant matches, return the owned CreateExtentT, setting the union to NONE.
@@ -2577,6 +2595,64 @@ pub mod shingle {
                     None
                 }
             }
+            /// If the union variant matches, return the owned ListExtentsT, setting the union to NONE.
+            pub fn take_list_extents(&mut self) -> Option<alloc::boxed::Box<ListExtentsT>> {
+                if let Self::ListExtents(_) = self {
+                    let v = ::core::mem::replace(self, Self::NONE);
+                    if let Self::ListExtents(w) = v {
+                        Some(w)
+                    } else {
+                        unreachable!()
+                    }
+                } else {
+                    None
+                }
+            }
+            /// If the union variant matches, return a reference to the ListExtentsT.
+            pub fn as_list_extents(&self) -> Option<&ListExtentsT> {
+                if let Self::ListExtents(v) = self {
+                    Some(v.as_ref())
+                } else {
+                    None
+                }
+            }
+            /// If the union variant matches, return a mutable reference to the ListExtentsT.
+            pub fn as_list_extents_mut(&mut self) -> Option<&mut ListExtentsT> {
+                if let Self::ListExtents(v) = self {
+                    Some(v.as_mut())
+                } else {
+                    None
+                }
+            }
+            /// If the union variant matches, return the owned ListFindingsT, setting the union to NONE.
+            pub fn take_list_findings(&mut self) -> Option<alloc::boxed::Box<ListFindingsT>> {
+                if let Self::ListFindings(_) = self {
+                    let v = ::core::mem::replace(self, Self::NONE);
+                    if let Self::ListFindings(w) = v {
+                        Some(w)
+                    } else {
+                        unreachable!()
+                    }
+                } else {
+                    None
+                }
+            }
+            /// If the union variant matches, return a reference to the ListFindingsT.
+            pub fn as_list_findings(&self) -> Option<&ListFindingsT> {
+                if let Self::ListFindings(v) = self {
+                    Some(v.as_ref())
+                } else {
+                    None
+                }
+            }
+            /// If the union variant matches, return a mutable reference to the ListFindingsT.
+            pub fn as_list_findings_mut(&mut self) -> Option<&mut ListFindingsT> {
+                if let Self::ListFindings(v) = self {
+                    Some(v.as_mut())
+                } else {
+                    None
+                }
+            }
         }
         #[deprecated(
             since = "2.0.0",
@@ -2587,13 +2663,13 @@ pub mod shingle {
             since = "2.0.0",
             note = "Use associated constants instead. This will no longer be generated in 2021."
         )]
-        pub const ENUM_MAX_RESPONSE_BODY: u8 = 24;
+        pub const ENUM_MAX_RESPONSE_BODY: u8 = 26;
         #[deprecated(
             since = "2.0.0",
             note = "Use associated constants instead. This will no longer be generated in 2021."
         )]
         #[allow(non_camel_case_types)]
-        pub const ENUM_VALUES_RESPONSE_BODY: [ResponseBody; 25] = [
+        pub const ENUM_VALUES_RESPONSE_BODY: [ResponseBody; 27] = [
             ResponseBody::NONE,
             ResponseBody::ErrorReply,
             ResponseBody::Done,
@@ -2619,6 +2695,8 @@ pub mod shingle {
             ResponseBody::Parts,
             ResponseBody::Uploads,
             ResponseBody::CellStatus,
+            ResponseBody::ExtentAges,
+            ResponseBody::FindingList,
         ];
 
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -2651,9 +2729,11 @@ pub mod shingle {
             pub const Parts: Self = Self(22);
             pub const Uploads: Self = Self(23);
             pub const CellStatus: Self = Self(24);
+            pub const ExtentAges: Self = Self(25);
+            pub const FindingList: Self = Self(26);
 
             pub const ENUM_MIN: u8 = 0;
-            pub const ENUM_MAX: u8 = 24;
+            pub const ENUM_MAX: u8 = 26;
             pub const ENUM_VALUES: &'static [Self] = &[
                 Self::NONE,
                 Self::ErrorReply,
@@ -2680,6 +2760,8 @@ pub mod shingle {
                 Self::Parts,
                 Self::Uploads,
                 Self::CellStatus,
+                Self::ExtentAges,
+                Self::FindingList,
             ];
             /// Returns the variant's name or "" if unknown.
             pub fn variant_name(self) -> Option<&'static str> {
@@ -2709,6 +2791,8 @@ pub mod shingle {
                     Self::Parts => Some("Parts"),
                     Self::Uploads => Some("Uploads"),
                     Self::CellStatus => Some("CellStatus"),
+                    Self::ExtentAges => Some("ExtentAges"),
+                    Self::FindingList => Some("FindingList"),
                     _ => None,
                 }
             }
@@ -2795,6 +2879,8 @@ pub mod shingle {
             Parts(alloc::boxed::Box<PartsT>),
             Uploads(alloc::boxed::Box<UploadsT>),
             CellStatus(alloc::boxed::Box<CellStatusT>),
+            ExtentAges(alloc::boxed::Box<ExtentAgesT>),
+            FindingList(alloc::boxed::Box<FindingListT>),
         }
         impl Default for ResponseBodyT {
             fn default() -> Self {
@@ -2829,6 +2915,8 @@ pub mod shingle {
                     Self::Parts(_) => ResponseBody::Parts,
                     Self::Uploads(_) => ResponseBody::Uploads,
                     Self::CellStatus(_) => ResponseBody::CellStatus,
+                    Self::ExtentAges(_) => ResponseBody::ExtentAges,
+                    Self::FindingList(_) => ResponseBody::FindingList,
                 }
             }
             pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
@@ -2861,6 +2949,8 @@ pub mod shingle {
                     Self::Parts(v) => Some(v.pack(fbb).as_union_value()),
                     Self::Uploads(v) => Some(v.pack(fbb).as_union_value()),
                     Self::CellStatus(v) => Some(v.pack(fbb).as_union_value()),
+                    Self::ExtentAges(v) => Some(v.pack(fbb).as_union_value()),
+                    Self::FindingList(v) => Some(v.pack(fbb).as_union_value()),
                 }
             }
             /// If the union variant matches, return the owned ErrorReplyT, setting the union to NONE.
@@ -3556,6 +3646,64 @@ pub mod shingle {
             /// If the union variant matches, return a mutable reference to the CellStatusT.
             pub fn as_cell_status_mut(&mut self) -> Option<&mut CellStatusT> {
                 if let Self::CellStatus(v) = self {
+                    Some(v.as_mut())
+                } else {
+                    None
+                }
+            }
+            /// If the union variant matches, return the owned ExtentAgesT, setting the union to NONE.
+            pub fn take_extent_ages(&mut self) -> Option<alloc::boxed::Box<ExtentAgesT>> {
+                if let Self::ExtentAges(_) = self {
+                    let v = ::core::mem::replace(self, Self::NONE);
+                    if let Self::ExtentAges(w) = v {
+                        Some(w)
+                    } else {
+                        unreachable!()
+                    }
+                } else {
+                    None
+                }
+            }
+            /// If the union variant matches, return a reference to the ExtentAgesT.
+            pub fn as_extent_ages(&self) -> Option<&ExtentAgesT> {
+                if let Self::ExtentAges(v) = self {
+                    Some(v.as_ref())
+                } else {
+                    None
+                }
+            }
+            /// If the union variant matches, return a mutable reference to the ExtentAgesT.
+            pub fn as_extent_ages_mut(&mut self) -> Option<&mut ExtentAgesT> {
+                if let Self::ExtentAges(v) = self {
+                    Some(v.as_mut())
+                } else {
+                    None
+                }
+            }
+            /// If the union variant matches, return the owned FindingListT, setting the union to NONE.
+            pub fn take_finding_list(&mut self) -> Option<alloc::boxed::Box<FindingListT>> {
+                if let Self::FindingList(_) = self {
+                    let v = ::core::mem::replace(self, Self::NONE);
+                    if let Self::FindingList(w) = v {
+                        Some(w)
+                    } else {
+                        unreachable!()
+                    }
+                } else {
+                    None
+                }
+            }
+            /// If the union variant matches, return a reference to the FindingListT.
+            pub fn as_finding_list(&self) -> Option<&FindingListT> {
+                if let Self::FindingList(v) = self {
+                    Some(v.as_ref())
+                } else {
+                    None
+                }
+            }
+            /// If the union variant matches, return a mutable reference to the FindingListT.
+            pub fn as_finding_list_mut(&mut self) -> Option<&mut FindingListT> {
+                if let Self::FindingList(v) = self {
                     Some(v.as_mut())
                 } else {
                     None
@@ -6241,6 +6389,371 @@ pub mod shingle {
                 )
             }
         }
+        pub enum ScrubStatusOffset {}
+        #[derive(Copy, Clone, PartialEq)]
+
+        pub struct ScrubStatus<'a> {
+            pub _tab: ::flatbuffers::Table<'a>,
+        }
+
+        impl<'a> ::flatbuffers::Follow<'a> for ScrubStatus<'a> {
+            type Inner = ScrubStatus<'a>;
+            #[inline]
+            unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+                Self {
+                    _tab: unsafe { ::flatbuffers::Table::new(buf, loc) },
+                }
+            }
+        }
+
+        impl<'a> ScrubStatus<'a> {
+            pub const VT_SWEEP_MS: ::flatbuffers::VOffsetT = 4;
+            pub const VT_AGE_P50_MS: ::flatbuffers::VOffsetT = 6;
+            pub const VT_AGE_P100_MS: ::flatbuffers::VOffsetT = 8;
+            pub const VT_HELD_BYTES: ::flatbuffers::VOffsetT = 10;
+            pub const VT_LEFT_BYTES: ::flatbuffers::VOffsetT = 12;
+            pub const VT_PACE_BYTES: ::flatbuffers::VOffsetT = 14;
+            pub const VT_READ_BYTES: ::flatbuffers::VOffsetT = 16;
+            pub const VT_RECORDS: ::flatbuffers::VOffsetT = 18;
+            pub const VT_FLAWS: ::flatbuffers::VOffsetT = 20;
+
+            #[inline]
+            pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+                ScrubStatus { _tab: table }
+            }
+            #[allow(unused_mut)]
+            pub fn create<
+                'bldr: 'args,
+                'args: 'mut_bldr,
+                'mut_bldr,
+                A: ::flatbuffers::Allocator + 'bldr,
+            >(
+                _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+                args: &'args ScrubStatusArgs,
+            ) -> ::flatbuffers::WIPOffset<ScrubStatus<'bldr>> {
+                let mut builder = ScrubStatusBuilder::new(_fbb);
+                builder.add_flaws(args.flaws);
+                builder.add_records(args.records);
+                builder.add_read_bytes(args.read_bytes);
+                builder.add_pace_bytes(args.pace_bytes);
+                builder.add_left_bytes(args.left_bytes);
+                builder.add_held_bytes(args.held_bytes);
+                builder.add_age_p100_ms(args.age_p100_ms);
+                builder.add_age_p50_ms(args.age_p50_ms);
+                builder.add_sweep_ms(args.sweep_ms);
+                builder.finish()
+            }
+
+            pub fn unpack(&self) -> ScrubStatusT {
+                let sweep_ms = self.sweep_ms();
+                let age_p50_ms = self.age_p50_ms();
+                let age_p100_ms = self.age_p100_ms();
+                let held_bytes = self.held_bytes();
+                let left_bytes = self.left_bytes();
+                let pace_bytes = self.pace_bytes();
+                let read_bytes = self.read_bytes();
+                let records = self.records();
+                let flaws = self.flaws();
+                ScrubStatusT {
+                    sweep_ms,
+                    age_p50_ms,
+                    age_p100_ms,
+                    held_bytes,
+                    left_bytes,
+                    pace_bytes,
+                    read_bytes,
+                    records,
+                    flaws,
+                }
+            }
+
+            #[inline]
+            pub fn sweep_ms(&self) -> u64 {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab
+                        .get::<u64>(ScrubStatus::VT_SWEEP_MS, Some(0))
+                        .unwrap()
+                }
+            }
+            #[inline]
+            pub fn age_p50_ms(&self) -> u64 {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab
+                        .get::<u64>(ScrubStatus::VT_AGE_P50_MS, Some(0))
+                        .unwrap()
+                }
+            }
+            #[inline]
+            pub fn age_p100_ms(&self) -> u64 {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab
+                        .get::<u64>(ScrubStatus::VT_AGE_P100_MS, Some(0))
+                        .unwrap()
+                }
+            }
+            #[inline]
+            pub fn held_bytes(&self) -> u64 {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab
+                        .get::<u64>(ScrubStatus::VT_HELD_BYTES, Some(0))
+                        .unwrap()
+                }
+            }
+            #[inline]
+            pub fn left_bytes(&self) -> u64 {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab
+                        .get::<u64>(ScrubStatus::VT_LEFT_BYTES, Some(0))
+                        .unwrap()
+                }
+            }
+            #[inline]
+            pub fn pace_bytes(&self) -> u64 {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab
+                        .get::<u64>(ScrubStatus::VT_PACE_BYTES, Some(0))
+                        .unwrap()
+                }
+            }
+            #[inline]
+            pub fn read_bytes(&self) -> u64 {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab
+                        .get::<u64>(ScrubStatus::VT_READ_BYTES, Some(0))
+                        .unwrap()
+                }
+            }
+            #[inline]
+            pub fn records(&self) -> u64 {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab
+                        .get::<u64>(ScrubStatus::VT_RECORDS, Some(0))
+                        .unwrap()
+                }
+            }
+            #[inline]
+            pub fn flaws(&self) -> u64 {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab
+                        .get::<u64>(ScrubStatus::VT_FLAWS, Some(0))
+                        .unwrap()
+                }
+            }
+        }
+
+        impl ::flatbuffers::Verifiable for ScrubStatus<'_> {
+            #[inline]
+            fn run_verifier(
+                v: &mut ::flatbuffers::Verifier,
+                pos: usize,
+            ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+                v.visit_table(pos)?
+                    .visit_field::<u64>("sweep_ms", Self::VT_SWEEP_MS, false)?
+                    .visit_field::<u64>("age_p50_ms", Self::VT_AGE_P50_MS, false)?
+                    .visit_field::<u64>("age_p100_ms", Self::VT_AGE_P100_MS, false)?
+                    .visit_field::<u64>("held_bytes", Self::VT_HELD_BYTES, false)?
+                    .visit_field::<u64>("left_bytes", Self::VT_LEFT_BYTES, false)?
+                    .visit_field::<u64>("pace_bytes", Self::VT_PACE_BYTES, false)?
+                    .visit_field::<u64>("read_bytes", Self::VT_READ_BYTES, false)?
+                    .visit_field::<u64>("records", Self::VT_RECORDS, false)?
+                    .visit_field::<u64>("flaws", Self::VT_FLAWS, false)?
+                    .finish();
+                Ok(())
+            }
+        }
+        pub struct ScrubStatusArgs {
+            pub sweep_ms: u64,
+            pub age_p50_ms: u64,
+            pub age_p100_ms: u64,
+            pub held_bytes: u64,
+            pub left_bytes: u64,
+            pub pace_bytes: u64,
+            pub read_bytes: u64,
+            pub records: u64,
+            pub flaws: u64,
+        }
+        impl<'a> Default for ScrubStatusArgs {
+            #[inline]
+            fn default() -> Self {
+                ScrubStatusArgs {
+                    sweep_ms: 0,
+                    age_p50_ms: 0,
+                    age_p100_ms: 0,
+                    held_bytes: 0,
+                    left_bytes: 0,
+                    pace_bytes: 0,
+                    read_bytes: 0,
+                    records: 0,
+                    flaws: 0,
+                }
+            }
+        }
+
+        pub struct ScrubStatusBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+            fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+            start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+        }
+        impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ScrubStatusBuilder<'a, 'b, A> {
+            #[inline]
+            pub fn add_sweep_ms(&mut self, sweep_ms: u64) {
+                self.fbb_
+                    .push_slot::<u64>(ScrubStatus::VT_SWEEP_MS, sweep_ms, 0);
+            }
+            #[inline]
+            pub fn add_age_p50_ms(&mut self, age_p50_ms: u64) {
+                self.fbb_
+                    .push_slot::<u64>(ScrubStatus::VT_AGE_P50_MS, age_p50_ms, 0);
+            }
+            #[inline]
+            pub fn add_age_p100_ms(&mut self, age_p100_ms: u64) {
+                self.fbb_
+                    .push_slot::<u64>(ScrubStatus::VT_AGE_P100_MS, age_p100_ms, 0);
+            }
+            #[inline]
+            pub fn add_held_bytes(&mut self, held_bytes: u64) {
+                self.fbb_
+                    .push_slot::<u64>(ScrubStatus::VT_HELD_BYTES, held_bytes, 0);
+            }
+            #[inline]
+            pub fn add_left_bytes(&mut self, left_bytes: u64) {
+                self.fbb_
+                    .push_slot::<u64>(ScrubStatus::VT_LEFT_BYTES, left_bytes, 0);
+            }
+            #[inline]
+            pub fn add_pace_bytes(&mut self, pace_bytes: u64) {
+                self.fbb_
+                    .push_slot::<u64>(ScrubStatus::VT_PACE_BYTES, pace_bytes, 0);
+            }
+            #[inline]
+            pub fn add_read_bytes(&mut self, read_bytes: u64) {
+                self.fbb_
+                    .push_slot::<u64>(ScrubStatus::VT_READ_BYTES, read_bytes, 0);
+            }
+            #[inline]
+            pub fn add_records(&mut self, records: u64) {
+                self.fbb_
+                    .push_slot::<u64>(ScrubStatus::VT_RECORDS, records, 0);
+            }
+            #[inline]
+            pub fn add_flaws(&mut self, flaws: u64) {
+                self.fbb_.push_slot::<u64>(ScrubStatus::VT_FLAWS, flaws, 0);
+            }
+            #[inline]
+            pub fn new(
+                _fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+            ) -> ScrubStatusBuilder<'a, 'b, A> {
+                let start = _fbb.start_table();
+                ScrubStatusBuilder {
+                    fbb_: _fbb,
+                    start_: start,
+                }
+            }
+            #[inline]
+            pub fn finish(self) -> ::flatbuffers::WIPOffset<ScrubStatus<'a>> {
+                let o = self.fbb_.end_table(self.start_);
+                ::flatbuffers::WIPOffset::new(o.value())
+            }
+        }
+
+        impl ::core::fmt::Debug for ScrubStatus<'_> {
+            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+                let mut ds = f.debug_struct("ScrubStatus");
+                ds.field("sweep_ms", &self.sweep_ms());
+                ds.field("age_p50_ms", &self.age_p50_ms());
+                ds.field("age_p100_ms", &self.age_p100_ms());
+                ds.field("held_bytes", &self.held_bytes());
+                ds.field("left_bytes", &self.left_bytes());
+                ds.field("pace_bytes", &self.pace_bytes());
+                ds.field("read_bytes", &self.read_bytes());
+                ds.field("records", &self.records());
+                ds.field("flaws", &self.flaws());
+                ds.finish()
+            }
+        }
+        #[derive(Debug, Clone, PartialEq)]
+        pub struct ScrubStatusT {
+            pub sweep_ms: u64,
+            pub age_p50_ms: u64,
+            pub age_p100_ms: u64,
+            pub held_bytes: u64,
+            pub left_bytes: u64,
+            pub pace_bytes: u64,
+            pub read_bytes: u64,
+            pub records: u64,
+            pub flaws: u64,
+        }
+        impl Default for ScrubStatusT {
+            fn default() -> Self {
+                Self {
+                    sweep_ms: 0,
+                    age_p50_ms: 0,
+                    age_p100_ms: 0,
+                    held_bytes: 0,
+                    left_bytes: 0,
+                    pace_bytes: 0,
+                    read_bytes: 0,
+                    records: 0,
+                    flaws: 0,
+                }
+            }
+        }
+        impl ScrubStatusT {
+            pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+                &self,
+                _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>,
+            ) -> ::flatbuffers::WIPOffset<ScrubStatus<'b>> {
+                let sweep_ms = self.sweep_ms;
+                let age_p50_ms = self.age_p50_ms;
+                let age_p100_ms = self.age_p100_ms;
+                let held_bytes = self.held_bytes;
+                let left_bytes = self.left_bytes;
+                let pace_bytes = self.pace_bytes;
+                let read_bytes = self.read_bytes;
+                let records = self.records;
+                let flaws = self.flaws;
+                ScrubStatus::create(
+                    _fbb,
+                    &ScrubStatusArgs {
+                        sweep_ms,
+                        age_p50_ms,
+                        age_p100_ms,
+                        held_bytes,
+                        left_bytes,
+                        pace_bytes,
+                        read_bytes,
+                        records,
+                        flaws,
+                    },
+                )
+            }
+        }
         pub enum OsdReportOffset {}
         #[derive(Copy, Clone, PartialEq)]
 
@@ -6281,6 +6794,7 @@ pub mod shingle {
             pub const VT_EXTENTS: ::flatbuffers::VOffsetT = 42;
             pub const VT_GONE: ::flatbuffers::VOffsetT = 44;
             pub const VT_LISTED: ::flatbuffers::VOffsetT = 46;
+            pub const VT_SCRUB: ::flatbuffers::VOffsetT = 48;
 
             #[inline]
             pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -6306,6 +6820,9 @@ pub mod shingle {
                 builder.add_stored_bytes(args.stored_bytes);
                 builder.add_capacity_bytes(args.capacity_bytes);
                 builder.add_osd(args.osd);
+                if let Some(x) = args.scrub {
+                    builder.add_scrub(x);
+                }
                 if let Some(x) = args.gone {
                     builder.add_gone(x);
                 }
@@ -6370,6 +6887,7 @@ pub mod shingle {
                     x.iter().map(|t| t.unpack()).collect()
                 };
                 let listed = self.listed();
+                let scrub = self.scrub().map(|x| alloc::boxed::Box::new(x.unpack()));
                 OsdReportT {
                     osd,
                     address,
@@ -6393,6 +6911,7 @@ pub mod shingle {
                     extents,
                     gone,
                     listed,
+                    scrub,
                 }
             }
 
@@ -6638,6 +7157,19 @@ pub mod shingle {
                         .unwrap()
                 }
             }
+            #[inline]
+            pub fn scrub(&self) -> Option<ScrubStatus<'a>> {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab
+                        .get::<::flatbuffers::ForwardsUOffset<ScrubStatus>>(
+                            OsdReport::VT_SCRUB,
+                            None,
+                        )
+                }
+            }
         }
 
         impl ::flatbuffers::Verifiable for OsdReport<'_> {
@@ -6669,6 +7201,7 @@ pub mod shingle {
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<ExtentReport>>>>("extents", Self::VT_EXTENTS, true)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, Id128>>>("gone", Self::VT_GONE, true)?
      .visit_field::<bool>("listed", Self::VT_LISTED, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<ScrubStatus>>("scrub", Self::VT_SCRUB, false)?
      .finish();
                 Ok(())
             }
@@ -6700,6 +7233,7 @@ pub mod shingle {
             >,
             pub gone: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, Id128>>>,
             pub listed: bool,
+            pub scrub: Option<::flatbuffers::WIPOffset<ScrubStatus<'a>>>,
         }
         impl<'a> Default for OsdReportArgs<'a> {
             #[inline]
@@ -6727,6 +7261,7 @@ pub mod shingle {
                     extents: None, // required field
                     gone: None,    // required field
                     listed: false,
+                    scrub: None,
                 }
             }
         }
@@ -6857,6 +7392,14 @@ pub mod shingle {
                     .push_slot::<bool>(OsdReport::VT_LISTED, listed, false);
             }
             #[inline]
+            pub fn add_scrub(&mut self, scrub: ::flatbuffers::WIPOffset<ScrubStatus<'b>>) {
+                self.fbb_
+                    .push_slot_always::<::flatbuffers::WIPOffset<ScrubStatus>>(
+                        OsdReport::VT_SCRUB,
+                        scrub,
+                    );
+            }
+            #[inline]
             pub fn new(
                 _fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
             ) -> OsdReportBuilder<'a, 'b, A> {
@@ -6903,6 +7446,7 @@ pub mod shingle {
                 ds.field("extents", &self.extents());
                 ds.field("gone", &self.gone());
                 ds.field("listed", &self.listed());
+                ds.field("scrub", &self.scrub());
                 ds.finish()
             }
         }
@@ -6930,6 +7474,7 @@ pub mod shingle {
             pub extents: alloc::vec::Vec<ExtentReportT>,
             pub gone: alloc::vec::Vec<Id128T>,
             pub listed: bool,
+            pub scrub: Option<alloc::boxed::Box<ScrubStatusT>>,
         }
         impl Default for OsdReportT {
             fn default() -> Self {
@@ -6956,6 +7501,7 @@ pub mod shingle {
                     extents: Default::default(),
                     gone: Default::default(),
                     listed: false,
+                    scrub: None,
                 }
             }
         }
@@ -7003,6 +7549,7 @@ pub mod shingle {
                     _fbb.create_vector(&w)
                 });
                 let listed = self.listed;
+                let scrub = self.scrub.as_ref().map(|x| x.pack(_fbb));
                 OsdReport::create(
                     _fbb,
                     &OsdReportArgs {
@@ -7028,6 +7575,790 @@ pub mod shingle {
                         extents,
                         gone,
                         listed,
+                        scrub,
+                    },
+                )
+            }
+        }
+        pub enum ListExtentsOffset {}
+        #[derive(Copy, Clone, PartialEq)]
+
+        pub struct ListExtents<'a> {
+            pub _tab: ::flatbuffers::Table<'a>,
+        }
+
+        impl<'a> ::flatbuffers::Follow<'a> for ListExtents<'a> {
+            type Inner = ListExtents<'a>;
+            #[inline]
+            unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+                Self {
+                    _tab: unsafe { ::flatbuffers::Table::new(buf, loc) },
+                }
+            }
+        }
+
+        impl<'a> ListExtents<'a> {
+            pub const VT_OSD: ::flatbuffers::VOffsetT = 4;
+            pub const VT_AFTER_KNOWN_MS: ::flatbuffers::VOffsetT = 6;
+            pub const VT_AFTER: ::flatbuffers::VOffsetT = 8;
+            pub const VT_LIMIT: ::flatbuffers::VOffsetT = 10;
+
+            #[inline]
+            pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+                ListExtents { _tab: table }
+            }
+            #[allow(unused_mut)]
+            pub fn create<
+                'bldr: 'args,
+                'args: 'mut_bldr,
+                'mut_bldr,
+                A: ::flatbuffers::Allocator + 'bldr,
+            >(
+                _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+                args: &'args ListExtentsArgs<'args>,
+            ) -> ::flatbuffers::WIPOffset<ListExtents<'bldr>> {
+                let mut builder = ListExtentsBuilder::new(_fbb);
+                builder.add_after_known_ms(args.after_known_ms);
+                builder.add_osd(args.osd);
+                builder.add_limit(args.limit);
+                if let Some(x) = args.after {
+                    builder.add_after(x);
+                }
+                builder.finish()
+            }
+
+            pub fn unpack(&self) -> ListExtentsT {
+                let osd = self.osd();
+                let after_known_ms = self.after_known_ms();
+                let after = {
+                    let x = self.after();
+                    x.unpack()
+                };
+                let limit = self.limit();
+                ListExtentsT {
+                    osd,
+                    after_known_ms,
+                    after,
+                    limit,
+                }
+            }
+
+            #[inline]
+            pub fn osd(&self) -> u64 {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe { self._tab.get::<u64>(ListExtents::VT_OSD, Some(0)).unwrap() }
+            }
+            #[inline]
+            pub fn after_known_ms(&self) -> u64 {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab
+                        .get::<u64>(ListExtents::VT_AFTER_KNOWN_MS, Some(0))
+                        .unwrap()
+                }
+            }
+            #[inline]
+            pub fn after(&self) -> &'a Id128 {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe { self._tab.get::<Id128>(ListExtents::VT_AFTER, None).unwrap() }
+            }
+            #[inline]
+            pub fn limit(&self) -> u32 {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab
+                        .get::<u32>(ListExtents::VT_LIMIT, Some(0))
+                        .unwrap()
+                }
+            }
+        }
+
+        impl ::flatbuffers::Verifiable for ListExtents<'_> {
+            #[inline]
+            fn run_verifier(
+                v: &mut ::flatbuffers::Verifier,
+                pos: usize,
+            ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+                v.visit_table(pos)?
+                    .visit_field::<u64>("osd", Self::VT_OSD, false)?
+                    .visit_field::<u64>("after_known_ms", Self::VT_AFTER_KNOWN_MS, false)?
+                    .visit_field::<Id128>("after", Self::VT_AFTER, true)?
+                    .visit_field::<u32>("limit", Self::VT_LIMIT, false)?
+                    .finish();
+                Ok(())
+            }
+        }
+        pub struct ListExtentsArgs<'a> {
+            pub osd: u64,
+            pub after_known_ms: u64,
+            pub after: Option<&'a Id128>,
+            pub limit: u32,
+        }
+        impl<'a> Default for ListExtentsArgs<'a> {
+            #[inline]
+            fn default() -> Self {
+                ListExtentsArgs {
+                    osd: 0,
+                    after_known_ms: 0,
+                    after: None, // required field
+                    limit: 0,
+                }
+            }
+        }
+
+        pub struct ListExtentsBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+            fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+            start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+        }
+        impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ListExtentsBuilder<'a, 'b, A> {
+            #[inline]
+            pub fn add_osd(&mut self, osd: u64) {
+                self.fbb_.push_slot::<u64>(ListExtents::VT_OSD, osd, 0);
+            }
+            #[inline]
+            pub fn add_after_known_ms(&mut self, after_known_ms: u64) {
+                self.fbb_
+                    .push_slot::<u64>(ListExtents::VT_AFTER_KNOWN_MS, after_known_ms, 0);
+            }
+            #[inline]
+            pub fn add_after(&mut self, after: &Id128) {
+                self.fbb_
+                    .push_slot_always::<&Id128>(ListExtents::VT_AFTER, after);
+            }
+            #[inline]
+            pub fn add_limit(&mut self, limit: u32) {
+                self.fbb_.push_slot::<u32>(ListExtents::VT_LIMIT, limit, 0);
+            }
+            #[inline]
+            pub fn new(
+                _fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+            ) -> ListExtentsBuilder<'a, 'b, A> {
+                let start = _fbb.start_table();
+                ListExtentsBuilder {
+                    fbb_: _fbb,
+                    start_: start,
+                }
+            }
+            #[inline]
+            pub fn finish(self) -> ::flatbuffers::WIPOffset<ListExtents<'a>> {
+                let o = self.fbb_.end_table(self.start_);
+                self.fbb_.required(o, ListExtents::VT_AFTER, "after");
+                ::flatbuffers::WIPOffset::new(o.value())
+            }
+        }
+
+        impl ::core::fmt::Debug for ListExtents<'_> {
+            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+                let mut ds = f.debug_struct("ListExtents");
+                ds.field("osd", &self.osd());
+                ds.field("after_known_ms", &self.after_known_ms());
+                ds.field("after", &self.after());
+                ds.field("limit", &self.limit());
+                ds.finish()
+            }
+        }
+        #[derive(Debug, Clone, PartialEq)]
+        pub struct ListExtentsT {
+            pub osd: u64,
+            pub after_known_ms: u64,
+            pub after: Id128T,
+            pub limit: u32,
+        }
+        impl Default for ListExtentsT {
+            fn default() -> Self {
+                Self {
+                    osd: 0,
+                    after_known_ms: 0,
+                    after: Default::default(),
+                    limit: 0,
+                }
+            }
+        }
+        impl ListExtentsT {
+            pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+                &self,
+                _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>,
+            ) -> ::flatbuffers::WIPOffset<ListExtents<'b>> {
+                let osd = self.osd;
+                let after_known_ms = self.after_known_ms;
+                let after_tmp = Some(self.after.pack());
+                let after = after_tmp.as_ref();
+                let limit = self.limit;
+                ListExtents::create(
+                    _fbb,
+                    &ListExtentsArgs {
+                        osd,
+                        after_known_ms,
+                        after,
+                        limit,
+                    },
+                )
+            }
+        }
+        pub enum ExtentAgeOffset {}
+        #[derive(Copy, Clone, PartialEq)]
+
+        pub struct ExtentAge<'a> {
+            pub _tab: ::flatbuffers::Table<'a>,
+        }
+
+        impl<'a> ::flatbuffers::Follow<'a> for ExtentAge<'a> {
+            type Inner = ExtentAge<'a>;
+            #[inline]
+            unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+                Self {
+                    _tab: unsafe { ::flatbuffers::Table::new(buf, loc) },
+                }
+            }
+        }
+
+        impl<'a> ExtentAge<'a> {
+            pub const VT_EXTENT: ::flatbuffers::VOffsetT = 4;
+            pub const VT_STATE: ::flatbuffers::VOffsetT = 6;
+            pub const VT_RECORDS: ::flatbuffers::VOffsetT = 8;
+            pub const VT_RECORD_BYTES: ::flatbuffers::VOffsetT = 10;
+            pub const VT_CREATED_MS: ::flatbuffers::VOffsetT = 12;
+            pub const VT_VERIFIED_MS: ::flatbuffers::VOffsetT = 14;
+            pub const VT_KNOWN_MS: ::flatbuffers::VOffsetT = 16;
+            pub const VT_DUE_MS: ::flatbuffers::VOffsetT = 18;
+
+            #[inline]
+            pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+                ExtentAge { _tab: table }
+            }
+            #[allow(unused_mut)]
+            pub fn create<
+                'bldr: 'args,
+                'args: 'mut_bldr,
+                'mut_bldr,
+                A: ::flatbuffers::Allocator + 'bldr,
+            >(
+                _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+                args: &'args ExtentAgeArgs<'args>,
+            ) -> ::flatbuffers::WIPOffset<ExtentAge<'bldr>> {
+                let mut builder = ExtentAgeBuilder::new(_fbb);
+                builder.add_due_ms(args.due_ms);
+                builder.add_known_ms(args.known_ms);
+                builder.add_verified_ms(args.verified_ms);
+                builder.add_created_ms(args.created_ms);
+                builder.add_record_bytes(args.record_bytes);
+                builder.add_records(args.records);
+                if let Some(x) = args.extent {
+                    builder.add_extent(x);
+                }
+                builder.add_state(args.state);
+                builder.finish()
+            }
+
+            pub fn unpack(&self) -> ExtentAgeT {
+                let extent = {
+                    let x = self.extent();
+                    x.unpack()
+                };
+                let state = self.state();
+                let records = self.records();
+                let record_bytes = self.record_bytes();
+                let created_ms = self.created_ms();
+                let verified_ms = self.verified_ms();
+                let known_ms = self.known_ms();
+                let due_ms = self.due_ms();
+                ExtentAgeT {
+                    extent,
+                    state,
+                    records,
+                    record_bytes,
+                    created_ms,
+                    verified_ms,
+                    known_ms,
+                    due_ms,
+                }
+            }
+
+            #[inline]
+            pub fn extent(&self) -> &'a Id128 {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe { self._tab.get::<Id128>(ExtentAge::VT_EXTENT, None).unwrap() }
+            }
+            #[inline]
+            pub fn state(&self) -> ExtentState {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab
+                        .get::<ExtentState>(ExtentAge::VT_STATE, Some(ExtentState::Open))
+                        .unwrap()
+                }
+            }
+            #[inline]
+            pub fn records(&self) -> u32 {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab
+                        .get::<u32>(ExtentAge::VT_RECORDS, Some(0))
+                        .unwrap()
+                }
+            }
+            #[inline]
+            pub fn record_bytes(&self) -> u64 {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab
+                        .get::<u64>(ExtentAge::VT_RECORD_BYTES, Some(0))
+                        .unwrap()
+                }
+            }
+            #[inline]
+            pub fn created_ms(&self) -> u64 {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab
+                        .get::<u64>(ExtentAge::VT_CREATED_MS, Some(0))
+                        .unwrap()
+                }
+            }
+            #[inline]
+            pub fn verified_ms(&self) -> u64 {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab
+                        .get::<u64>(ExtentAge::VT_VERIFIED_MS, Some(0))
+                        .unwrap()
+                }
+            }
+            #[inline]
+            pub fn known_ms(&self) -> u64 {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab
+                        .get::<u64>(ExtentAge::VT_KNOWN_MS, Some(0))
+                        .unwrap()
+                }
+            }
+            #[inline]
+            pub fn due_ms(&self) -> u64 {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe { self._tab.get::<u64>(ExtentAge::VT_DUE_MS, Some(0)).unwrap() }
+            }
+        }
+
+        impl ::flatbuffers::Verifiable for ExtentAge<'_> {
+            #[inline]
+            fn run_verifier(
+                v: &mut ::flatbuffers::Verifier,
+                pos: usize,
+            ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+                v.visit_table(pos)?
+                    .visit_field::<Id128>("extent", Self::VT_EXTENT, true)?
+                    .visit_field::<ExtentState>("state", Self::VT_STATE, false)?
+                    .visit_field::<u32>("records", Self::VT_RECORDS, false)?
+                    .visit_field::<u64>("record_bytes", Self::VT_RECORD_BYTES, false)?
+                    .visit_field::<u64>("created_ms", Self::VT_CREATED_MS, false)?
+                    .visit_field::<u64>("verified_ms", Self::VT_VERIFIED_MS, false)?
+                    .visit_field::<u64>("known_ms", Self::VT_KNOWN_MS, false)?
+                    .visit_field::<u64>("due_ms", Self::VT_DUE_MS, false)?
+                    .finish();
+                Ok(())
+            }
+        }
+        pub struct ExtentAgeArgs<'a> {
+            pub extent: Option<&'a Id128>,
+            pub state: ExtentState,
+            pub records: u32,
+            pub record_bytes: u64,
+            pub created_ms: u64,
+            pub verified_ms: u64,
+            pub known_ms: u64,
+            pub due_ms: u64,
+        }
+        impl<'a> Default for ExtentAgeArgs<'a> {
+            #[inline]
+            fn default() -> Self {
+                ExtentAgeArgs {
+                    extent: None, // required field
+                    state: ExtentState::Open,
+                    records: 0,
+                    record_bytes: 0,
+                    created_ms: 0,
+                    verified_ms: 0,
+                    known_ms: 0,
+                    due_ms: 0,
+                }
+            }
+        }
+
+        pub struct ExtentAgeBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+            fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+            start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+        }
+        impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ExtentAgeBuilder<'a, 'b, A> {
+            #[inline]
+            pub fn add_extent(&mut self, extent: &Id128) {
+                self.fbb_
+                    .push_slot_always::<&Id128>(ExtentAge::VT_EXTENT, extent);
+            }
+            #[inline]
+            pub fn add_state(&mut self, state: ExtentState) {
+                self.fbb_
+                    .push_slot::<ExtentState>(ExtentAge::VT_STATE, state, ExtentState::Open);
+            }
+            #[inline]
+            pub fn add_records(&mut self, records: u32) {
+                self.fbb_
+                    .push_slot::<u32>(ExtentAge::VT_RECORDS, records, 0);
+            }
+            #[inline]
+            pub fn add_record_bytes(&mut self, record_bytes: u64) {
+                self.fbb_
+                    .push_slot::<u64>(ExtentAge::VT_RECORD_BYTES, record_bytes, 0);
+            }
+            #[inline]
+            pub fn add_created_ms(&mut self, created_ms: u64) {
+                self.fbb_
+                    .push_slot::<u64>(ExtentAge::VT_CREATED_MS, created_ms, 0);
+            }
+            #[inline]
+            pub fn add_verified_ms(&mut self, verified_ms: u64) {
+                self.fbb_
+                    .push_slot::<u64>(ExtentAge::VT_VERIFIED_MS, verified_ms, 0);
+            }
+            #[inline]
+            pub fn add_known_ms(&mut self, known_ms: u64) {
+                self.fbb_
+                    .push_slot::<u64>(ExtentAge::VT_KNOWN_MS, known_ms, 0);
+            }
+            #[inline]
+            pub fn add_due_ms(&mut self, due_ms: u64) {
+                self.fbb_.push_slot::<u64>(ExtentAge::VT_DUE_MS, due_ms, 0);
+            }
+            #[inline]
+            pub fn new(
+                _fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+            ) -> ExtentAgeBuilder<'a, 'b, A> {
+                let start = _fbb.start_table();
+                ExtentAgeBuilder {
+                    fbb_: _fbb,
+                    start_: start,
+                }
+            }
+            #[inline]
+            pub fn finish(self) -> ::flatbuffers::WIPOffset<ExtentAge<'a>> {
+                let o = self.fbb_.end_table(self.start_);
+                self.fbb_.required(o, ExtentAge::VT_EXTENT, "extent");
+                ::flatbuffers::WIPOffset::new(o.value())
+            }
+        }
+
+        impl ::core::fmt::Debug for ExtentAge<'_> {
+            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+                let mut ds = f.debug_struct("ExtentAge");
+                ds.field("extent", &self.extent());
+                ds.field("state", &self.state());
+                ds.field("records", &self.records());
+                ds.field("record_bytes", &self.record_bytes());
+                ds.field("created_ms", &self.created_ms());
+                ds.field("verified_ms", &self.verified_ms());
+                ds.field("known_ms", &self.known_ms());
+                ds.field("due_ms", &self.due_ms());
+                ds.finish()
+            }
+        }
+        #[derive(Debug, Clone, PartialEq)]
+        pub struct ExtentAgeT {
+            pub extent: Id128T,
+            pub state: ExtentState,
+            pub records: u32,
+            pub record_bytes: u64,
+            pub created_ms: u64,
+            pub verified_ms: u64,
+            pub known_ms: u64,
+            pub due_ms: u64,
+        }
+        impl Default for ExtentAgeT {
+            fn default() -> Self {
+                Self {
+                    extent: Default::default(),
+                    state: ExtentState::Open,
+                    records: 0,
+                    record_bytes: 0,
+                    created_ms: 0,
+                    verified_ms: 0,
+                    known_ms: 0,
+                    due_ms: 0,
+                }
+            }
+        }
+        impl ExtentAgeT {
+            pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+                &self,
+                _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>,
+            ) -> ::flatbuffers::WIPOffset<ExtentAge<'b>> {
+                let extent_tmp = Some(self.extent.pack());
+                let extent = extent_tmp.as_ref();
+                let state = self.state;
+                let records = self.records;
+                let record_bytes = self.record_bytes;
+                let created_ms = self.created_ms;
+                let verified_ms = self.verified_ms;
+                let known_ms = self.known_ms;
+                let due_ms = self.due_ms;
+                ExtentAge::create(
+                    _fbb,
+                    &ExtentAgeArgs {
+                        extent,
+                        state,
+                        records,
+                        record_bytes,
+                        created_ms,
+                        verified_ms,
+                        known_ms,
+                        due_ms,
+                    },
+                )
+            }
+        }
+        pub enum ExtentAgesOffset {}
+        #[derive(Copy, Clone, PartialEq)]
+
+        pub struct ExtentAges<'a> {
+            pub _tab: ::flatbuffers::Table<'a>,
+        }
+
+        impl<'a> ::flatbuffers::Follow<'a> for ExtentAges<'a> {
+            type Inner = ExtentAges<'a>;
+            #[inline]
+            unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+                Self {
+                    _tab: unsafe { ::flatbuffers::Table::new(buf, loc) },
+                }
+            }
+        }
+
+        impl<'a> ExtentAges<'a> {
+            pub const VT_NOW_MS: ::flatbuffers::VOffsetT = 4;
+            pub const VT_EXTENTS: ::flatbuffers::VOffsetT = 6;
+            pub const VT_END: ::flatbuffers::VOffsetT = 8;
+
+            #[inline]
+            pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+                ExtentAges { _tab: table }
+            }
+            #[allow(unused_mut)]
+            pub fn create<
+                'bldr: 'args,
+                'args: 'mut_bldr,
+                'mut_bldr,
+                A: ::flatbuffers::Allocator + 'bldr,
+            >(
+                _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+                args: &'args ExtentAgesArgs<'args>,
+            ) -> ::flatbuffers::WIPOffset<ExtentAges<'bldr>> {
+                let mut builder = ExtentAgesBuilder::new(_fbb);
+                builder.add_now_ms(args.now_ms);
+                if let Some(x) = args.extents {
+                    builder.add_extents(x);
+                }
+                builder.add_end(args.end);
+                builder.finish()
+            }
+
+            pub fn unpack(&self) -> ExtentAgesT {
+                let now_ms = self.now_ms();
+                let extents = {
+                    let x = self.extents();
+                    x.iter().map(|t| t.unpack()).collect()
+                };
+                let end = self.end();
+                ExtentAgesT {
+                    now_ms,
+                    extents,
+                    end,
+                }
+            }
+
+            #[inline]
+            pub fn now_ms(&self) -> u64 {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab
+                        .get::<u64>(ExtentAges::VT_NOW_MS, Some(0))
+                        .unwrap()
+                }
+            }
+            #[inline]
+            pub fn extents(
+                &self,
+            ) -> ::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<ExtentAge<'a>>>
+            {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab
+                        .get::<::flatbuffers::ForwardsUOffset<
+                            ::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<ExtentAge>>,
+                        >>(ExtentAges::VT_EXTENTS, None)
+                        .unwrap()
+                }
+            }
+            #[inline]
+            pub fn end(&self) -> bool {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab
+                        .get::<bool>(ExtentAges::VT_END, Some(false))
+                        .unwrap()
+                }
+            }
+        }
+
+        impl ::flatbuffers::Verifiable for ExtentAges<'_> {
+            #[inline]
+            fn run_verifier(
+                v: &mut ::flatbuffers::Verifier,
+                pos: usize,
+            ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+                v.visit_table(pos)?
+                    .visit_field::<u64>("now_ms", Self::VT_NOW_MS, false)?
+                    .visit_field::<::flatbuffers::ForwardsUOffset<
+                        ::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<ExtentAge>>,
+                    >>("extents", Self::VT_EXTENTS, true)?
+                    .visit_field::<bool>("end", Self::VT_END, false)?
+                    .finish();
+                Ok(())
+            }
+        }
+        pub struct ExtentAgesArgs<'a> {
+            pub now_ms: u64,
+            pub extents: Option<
+                ::flatbuffers::WIPOffset<
+                    ::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<ExtentAge<'a>>>,
+                >,
+            >,
+            pub end: bool,
+        }
+        impl<'a> Default for ExtentAgesArgs<'a> {
+            #[inline]
+            fn default() -> Self {
+                ExtentAgesArgs {
+                    now_ms: 0,
+                    extents: None, // required field
+                    end: false,
+                }
+            }
+        }
+
+        pub struct ExtentAgesBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+            fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+            start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+        }
+        impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ExtentAgesBuilder<'a, 'b, A> {
+            #[inline]
+            pub fn add_now_ms(&mut self, now_ms: u64) {
+                self.fbb_.push_slot::<u64>(ExtentAges::VT_NOW_MS, now_ms, 0);
+            }
+            #[inline]
+            pub fn add_extents(
+                &mut self,
+                extents: ::flatbuffers::WIPOffset<
+                    ::flatbuffers::Vector<'b, ::flatbuffers::ForwardsUOffset<ExtentAge<'b>>>,
+                >,
+            ) {
+                self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(
+                    ExtentAges::VT_EXTENTS,
+                    extents,
+                );
+            }
+            #[inline]
+            pub fn add_end(&mut self, end: bool) {
+                self.fbb_.push_slot::<bool>(ExtentAges::VT_END, end, false);
+            }
+            #[inline]
+            pub fn new(
+                _fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+            ) -> ExtentAgesBuilder<'a, 'b, A> {
+                let start = _fbb.start_table();
+                ExtentAgesBuilder {
+                    fbb_: _fbb,
+                    start_: start,
+                }
+            }
+            #[inline]
+            pub fn finish(self) -> ::flatbuffers::WIPOffset<ExtentAges<'a>> {
+                let o = self.fbb_.end_table(self.start_);
+                self.fbb_.required(o, ExtentAges::VT_EXTENTS, "extents");
+                ::flatbuffers::WIPOffset::new(o.value())
+            }
+        }
+
+        impl ::core::fmt::Debug for ExtentAges<'_> {
+            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+                let mut ds = f.debug_struct("ExtentAges");
+                ds.field("now_ms", &self.now_ms());
+                ds.field("extents", &self.extents());
+                ds.field("end", &self.end());
+                ds.finish()
+            }
+        }
+        #[derive(Debug, Clone, PartialEq)]
+        pub struct ExtentAgesT {
+            pub now_ms: u64,
+            pub extents: alloc::vec::Vec<ExtentAgeT>,
+            pub end: bool,
+        }
+        impl Default for ExtentAgesT {
+            fn default() -> Self {
+                Self {
+                    now_ms: 0,
+                    extents: Default::default(),
+                    end: false,
+                }
+            }
+        }
+        impl ExtentAgesT {
+            pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+                &self,
+                _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>,
+            ) -> ::flatbuffers::WIPOffset<ExtentAges<'b>> {
+                let now_ms = self.now_ms;
+                let extents = Some({
+                    let x = &self.extents;
+                    let w: alloc::vec::Vec<_> = x.iter().map(|t| t.pack(_fbb)).collect();
+                    _fbb.create_vector(&w)
+                });
+                let end = self.end;
+                ExtentAges::create(
+                    _fbb,
+                    &ExtentAgesArgs {
+                        now_ms,
+                        extents,
+                        end,
                     },
                 )
             }
@@ -20264,6 +21595,8 @@ pub mod shingle {
             pub const VT_STATE: ::flatbuffers::VOffsetT = 10;
             pub const VT_ENDED_MS: ::flatbuffers::VOffsetT = 12;
             pub const VT_FINDING: ::flatbuffers::VOffsetT = 14;
+            pub const VT_LAST_MS: ::flatbuffers::VOffsetT = 16;
+            pub const VT_COUNT: ::flatbuffers::VOffsetT = 18;
 
             #[inline]
             pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -20280,6 +21613,8 @@ pub mod shingle {
                 args: &'args FindingRecordArgs<'args>,
             ) -> ::flatbuffers::WIPOffset<FindingRecord<'bldr>> {
                 let mut builder = FindingRecordBuilder::new(_fbb);
+                builder.add_count(args.count);
+                builder.add_last_ms(args.last_ms);
                 builder.add_ended_ms(args.ended_ms);
                 builder.add_found_ms(args.found_ms);
                 builder.add_id(args.id);
@@ -20301,6 +21636,8 @@ pub mod shingle {
                     let x = self.finding();
                     alloc::boxed::Box::new(x.unpack())
                 };
+                let last_ms = self.last_ms();
+                let count = self.count();
                 FindingRecordT {
                     id,
                     found_ms,
@@ -20308,6 +21645,8 @@ pub mod shingle {
                     state,
                     ended_ms,
                     finding,
+                    last_ms,
+                    count,
                 }
             }
 
@@ -20376,6 +21715,28 @@ pub mod shingle {
                         .unwrap()
                 }
             }
+            #[inline]
+            pub fn last_ms(&self) -> u64 {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab
+                        .get::<u64>(FindingRecord::VT_LAST_MS, Some(0))
+                        .unwrap()
+                }
+            }
+            #[inline]
+            pub fn count(&self) -> u64 {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab
+                        .get::<u64>(FindingRecord::VT_COUNT, Some(0))
+                        .unwrap()
+                }
+            }
         }
 
         impl ::flatbuffers::Verifiable for FindingRecord<'_> {
@@ -20395,6 +21756,8 @@ pub mod shingle {
                         Self::VT_FINDING,
                         true,
                     )?
+                    .visit_field::<u64>("last_ms", Self::VT_LAST_MS, false)?
+                    .visit_field::<u64>("count", Self::VT_COUNT, false)?
                     .finish();
                 Ok(())
             }
@@ -20406,6 +21769,8 @@ pub mod shingle {
             pub state: FindingState,
             pub ended_ms: u64,
             pub finding: Option<::flatbuffers::WIPOffset<Finding<'a>>>,
+            pub last_ms: u64,
+            pub count: u64,
         }
         impl<'a> Default for FindingRecordArgs<'a> {
             #[inline]
@@ -20417,6 +21782,8 @@ pub mod shingle {
                     state: FindingState::Open,
                     ended_ms: 0,
                     finding: None, // required field
+                    last_ms: 0,
+                    count: 0,
                 }
             }
         }
@@ -20465,6 +21832,16 @@ pub mod shingle {
                     );
             }
             #[inline]
+            pub fn add_last_ms(&mut self, last_ms: u64) {
+                self.fbb_
+                    .push_slot::<u64>(FindingRecord::VT_LAST_MS, last_ms, 0);
+            }
+            #[inline]
+            pub fn add_count(&mut self, count: u64) {
+                self.fbb_
+                    .push_slot::<u64>(FindingRecord::VT_COUNT, count, 0);
+            }
+            #[inline]
             pub fn new(
                 _fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
             ) -> FindingRecordBuilder<'a, 'b, A> {
@@ -20491,6 +21868,8 @@ pub mod shingle {
                 ds.field("state", &self.state());
                 ds.field("ended_ms", &self.ended_ms());
                 ds.field("finding", &self.finding());
+                ds.field("last_ms", &self.last_ms());
+                ds.field("count", &self.count());
                 ds.finish()
             }
         }
@@ -20502,6 +21881,8 @@ pub mod shingle {
             pub state: FindingState,
             pub ended_ms: u64,
             pub finding: alloc::boxed::Box<FindingT>,
+            pub last_ms: u64,
+            pub count: u64,
         }
         impl Default for FindingRecordT {
             fn default() -> Self {
@@ -20512,6 +21893,8 @@ pub mod shingle {
                     state: FindingState::Open,
                     ended_ms: 0,
                     finding: Default::default(),
+                    last_ms: 0,
+                    count: 0,
                 }
             }
         }
@@ -20529,6 +21912,8 @@ pub mod shingle {
                     let x = &self.finding;
                     x.pack(_fbb)
                 });
+                let last_ms = self.last_ms;
+                let count = self.count;
                 FindingRecord::create(
                     _fbb,
                     &FindingRecordArgs {
@@ -20538,8 +21923,549 @@ pub mod shingle {
                         state,
                         ended_ms,
                         finding,
+                        last_ms,
+                        count,
                     },
                 )
+            }
+        }
+        pub enum ListFindingsOffset {}
+        #[derive(Copy, Clone, PartialEq)]
+
+        pub struct ListFindings<'a> {
+            pub _tab: ::flatbuffers::Table<'a>,
+        }
+
+        impl<'a> ::flatbuffers::Follow<'a> for ListFindings<'a> {
+            type Inner = ListFindings<'a>;
+            #[inline]
+            unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+                Self {
+                    _tab: unsafe { ::flatbuffers::Table::new(buf, loc) },
+                }
+            }
+        }
+
+        impl<'a> ListFindings<'a> {
+            pub const VT_AFTER_ID: ::flatbuffers::VOffsetT = 4;
+            pub const VT_LIMIT: ::flatbuffers::VOffsetT = 6;
+
+            #[inline]
+            pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+                ListFindings { _tab: table }
+            }
+            #[allow(unused_mut)]
+            pub fn create<
+                'bldr: 'args,
+                'args: 'mut_bldr,
+                'mut_bldr,
+                A: ::flatbuffers::Allocator + 'bldr,
+            >(
+                _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+                args: &'args ListFindingsArgs,
+            ) -> ::flatbuffers::WIPOffset<ListFindings<'bldr>> {
+                let mut builder = ListFindingsBuilder::new(_fbb);
+                builder.add_after_id(args.after_id);
+                builder.add_limit(args.limit);
+                builder.finish()
+            }
+
+            pub fn unpack(&self) -> ListFindingsT {
+                let after_id = self.after_id();
+                let limit = self.limit();
+                ListFindingsT { after_id, limit }
+            }
+
+            #[inline]
+            pub fn after_id(&self) -> u64 {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab
+                        .get::<u64>(ListFindings::VT_AFTER_ID, Some(0))
+                        .unwrap()
+                }
+            }
+            #[inline]
+            pub fn limit(&self) -> u32 {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab
+                        .get::<u32>(ListFindings::VT_LIMIT, Some(0))
+                        .unwrap()
+                }
+            }
+        }
+
+        impl ::flatbuffers::Verifiable for ListFindings<'_> {
+            #[inline]
+            fn run_verifier(
+                v: &mut ::flatbuffers::Verifier,
+                pos: usize,
+            ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+                v.visit_table(pos)?
+                    .visit_field::<u64>("after_id", Self::VT_AFTER_ID, false)?
+                    .visit_field::<u32>("limit", Self::VT_LIMIT, false)?
+                    .finish();
+                Ok(())
+            }
+        }
+        pub struct ListFindingsArgs {
+            pub after_id: u64,
+            pub limit: u32,
+        }
+        impl<'a> Default for ListFindingsArgs {
+            #[inline]
+            fn default() -> Self {
+                ListFindingsArgs {
+                    after_id: 0,
+                    limit: 0,
+                }
+            }
+        }
+
+        pub struct ListFindingsBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+            fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+            start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+        }
+        impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ListFindingsBuilder<'a, 'b, A> {
+            #[inline]
+            pub fn add_after_id(&mut self, after_id: u64) {
+                self.fbb_
+                    .push_slot::<u64>(ListFindings::VT_AFTER_ID, after_id, 0);
+            }
+            #[inline]
+            pub fn add_limit(&mut self, limit: u32) {
+                self.fbb_.push_slot::<u32>(ListFindings::VT_LIMIT, limit, 0);
+            }
+            #[inline]
+            pub fn new(
+                _fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+            ) -> ListFindingsBuilder<'a, 'b, A> {
+                let start = _fbb.start_table();
+                ListFindingsBuilder {
+                    fbb_: _fbb,
+                    start_: start,
+                }
+            }
+            #[inline]
+            pub fn finish(self) -> ::flatbuffers::WIPOffset<ListFindings<'a>> {
+                let o = self.fbb_.end_table(self.start_);
+                ::flatbuffers::WIPOffset::new(o.value())
+            }
+        }
+
+        impl ::core::fmt::Debug for ListFindings<'_> {
+            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+                let mut ds = f.debug_struct("ListFindings");
+                ds.field("after_id", &self.after_id());
+                ds.field("limit", &self.limit());
+                ds.finish()
+            }
+        }
+        #[derive(Debug, Clone, PartialEq)]
+        pub struct ListFindingsT {
+            pub after_id: u64,
+            pub limit: u32,
+        }
+        impl Default for ListFindingsT {
+            fn default() -> Self {
+                Self {
+                    after_id: 0,
+                    limit: 0,
+                }
+            }
+        }
+        impl ListFindingsT {
+            pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+                &self,
+                _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>,
+            ) -> ::flatbuffers::WIPOffset<ListFindings<'b>> {
+                let after_id = self.after_id;
+                let limit = self.limit;
+                ListFindings::create(_fbb, &ListFindingsArgs { after_id, limit })
+            }
+        }
+        pub enum FindingListOffset {}
+        #[derive(Copy, Clone, PartialEq)]
+
+        pub struct FindingList<'a> {
+            pub _tab: ::flatbuffers::Table<'a>,
+        }
+
+        impl<'a> ::flatbuffers::Follow<'a> for FindingList<'a> {
+            type Inner = FindingList<'a>;
+            #[inline]
+            unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+                Self {
+                    _tab: unsafe { ::flatbuffers::Table::new(buf, loc) },
+                }
+            }
+        }
+
+        impl<'a> FindingList<'a> {
+            pub const VT_FINDINGS: ::flatbuffers::VOffsetT = 4;
+            pub const VT_END: ::flatbuffers::VOffsetT = 6;
+
+            #[inline]
+            pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+                FindingList { _tab: table }
+            }
+            #[allow(unused_mut)]
+            pub fn create<
+                'bldr: 'args,
+                'args: 'mut_bldr,
+                'mut_bldr,
+                A: ::flatbuffers::Allocator + 'bldr,
+            >(
+                _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+                args: &'args FindingListArgs<'args>,
+            ) -> ::flatbuffers::WIPOffset<FindingList<'bldr>> {
+                let mut builder = FindingListBuilder::new(_fbb);
+                if let Some(x) = args.findings {
+                    builder.add_findings(x);
+                }
+                builder.add_end(args.end);
+                builder.finish()
+            }
+
+            pub fn unpack(&self) -> FindingListT {
+                let findings = {
+                    let x = self.findings();
+                    x.iter().map(|t| t.unpack()).collect()
+                };
+                let end = self.end();
+                FindingListT { findings, end }
+            }
+
+            #[inline]
+            pub fn findings(
+                &self,
+            ) -> ::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<FindingRecord<'a>>>
+            {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab
+                        .get::<::flatbuffers::ForwardsUOffset<
+                            ::flatbuffers::Vector<
+                                'a,
+                                ::flatbuffers::ForwardsUOffset<FindingRecord>,
+                            >,
+                        >>(FindingList::VT_FINDINGS, None)
+                        .unwrap()
+                }
+            }
+            #[inline]
+            pub fn end(&self) -> bool {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab
+                        .get::<bool>(FindingList::VT_END, Some(false))
+                        .unwrap()
+                }
+            }
+        }
+
+        impl ::flatbuffers::Verifiable for FindingList<'_> {
+            #[inline]
+            fn run_verifier(
+                v: &mut ::flatbuffers::Verifier,
+                pos: usize,
+            ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+                v.visit_table(pos)?
+                    .visit_field::<::flatbuffers::ForwardsUOffset<
+                        ::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<FindingRecord>>,
+                    >>("findings", Self::VT_FINDINGS, true)?
+                    .visit_field::<bool>("end", Self::VT_END, false)?
+                    .finish();
+                Ok(())
+            }
+        }
+        pub struct FindingListArgs<'a> {
+            pub findings: Option<
+                ::flatbuffers::WIPOffset<
+                    ::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<FindingRecord<'a>>>,
+                >,
+            >,
+            pub end: bool,
+        }
+        impl<'a> Default for FindingListArgs<'a> {
+            #[inline]
+            fn default() -> Self {
+                FindingListArgs {
+                    findings: None, // required field
+                    end: false,
+                }
+            }
+        }
+
+        pub struct FindingListBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+            fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+            start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+        }
+        impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> FindingListBuilder<'a, 'b, A> {
+            #[inline]
+            pub fn add_findings(
+                &mut self,
+                findings: ::flatbuffers::WIPOffset<
+                    ::flatbuffers::Vector<'b, ::flatbuffers::ForwardsUOffset<FindingRecord<'b>>>,
+                >,
+            ) {
+                self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(
+                    FindingList::VT_FINDINGS,
+                    findings,
+                );
+            }
+            #[inline]
+            pub fn add_end(&mut self, end: bool) {
+                self.fbb_.push_slot::<bool>(FindingList::VT_END, end, false);
+            }
+            #[inline]
+            pub fn new(
+                _fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+            ) -> FindingListBuilder<'a, 'b, A> {
+                let start = _fbb.start_table();
+                FindingListBuilder {
+                    fbb_: _fbb,
+                    start_: start,
+                }
+            }
+            #[inline]
+            pub fn finish(self) -> ::flatbuffers::WIPOffset<FindingList<'a>> {
+                let o = self.fbb_.end_table(self.start_);
+                self.fbb_.required(o, FindingList::VT_FINDINGS, "findings");
+                ::flatbuffers::WIPOffset::new(o.value())
+            }
+        }
+
+        impl ::core::fmt::Debug for FindingList<'_> {
+            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+                let mut ds = f.debug_struct("FindingList");
+                ds.field("findings", &self.findings());
+                ds.field("end", &self.end());
+                ds.finish()
+            }
+        }
+        #[derive(Debug, Clone, PartialEq)]
+        pub struct FindingListT {
+            pub findings: alloc::vec::Vec<FindingRecordT>,
+            pub end: bool,
+        }
+        impl Default for FindingListT {
+            fn default() -> Self {
+                Self {
+                    findings: Default::default(),
+                    end: false,
+                }
+            }
+        }
+        impl FindingListT {
+            pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+                &self,
+                _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>,
+            ) -> ::flatbuffers::WIPOffset<FindingList<'b>> {
+                let findings = Some({
+                    let x = &self.findings;
+                    let w: alloc::vec::Vec<_> = x.iter().map(|t| t.pack(_fbb)).collect();
+                    _fbb.create_vector(&w)
+                });
+                let end = self.end;
+                FindingList::create(_fbb, &FindingListArgs { findings, end })
+            }
+        }
+        pub enum FindingCountOffset {}
+        #[derive(Copy, Clone, PartialEq)]
+
+        pub struct FindingCount<'a> {
+            pub _tab: ::flatbuffers::Table<'a>,
+        }
+
+        impl<'a> ::flatbuffers::Follow<'a> for FindingCount<'a> {
+            type Inner = FindingCount<'a>;
+            #[inline]
+            unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+                Self {
+                    _tab: unsafe { ::flatbuffers::Table::new(buf, loc) },
+                }
+            }
+        }
+
+        impl<'a> FindingCount<'a> {
+            pub const VT_KIND: ::flatbuffers::VOffsetT = 4;
+            pub const VT_OPEN: ::flatbuffers::VOffsetT = 6;
+            pub const VT_TOTAL: ::flatbuffers::VOffsetT = 8;
+
+            #[inline]
+            pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+                FindingCount { _tab: table }
+            }
+            #[allow(unused_mut)]
+            pub fn create<
+                'bldr: 'args,
+                'args: 'mut_bldr,
+                'mut_bldr,
+                A: ::flatbuffers::Allocator + 'bldr,
+            >(
+                _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+                args: &'args FindingCountArgs,
+            ) -> ::flatbuffers::WIPOffset<FindingCount<'bldr>> {
+                let mut builder = FindingCountBuilder::new(_fbb);
+                builder.add_total(args.total);
+                builder.add_open(args.open);
+                builder.add_kind(args.kind);
+                builder.finish()
+            }
+
+            pub fn unpack(&self) -> FindingCountT {
+                let kind = self.kind();
+                let open = self.open();
+                let total = self.total();
+                FindingCountT { kind, open, total }
+            }
+
+            #[inline]
+            pub fn kind(&self) -> FindingKind {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab
+                        .get::<FindingKind>(FindingCount::VT_KIND, Some(FindingKind::RecordDamaged))
+                        .unwrap()
+                }
+            }
+            #[inline]
+            pub fn open(&self) -> u64 {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab
+                        .get::<u64>(FindingCount::VT_OPEN, Some(0))
+                        .unwrap()
+                }
+            }
+            #[inline]
+            pub fn total(&self) -> u64 {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab
+                        .get::<u64>(FindingCount::VT_TOTAL, Some(0))
+                        .unwrap()
+                }
+            }
+        }
+
+        impl ::flatbuffers::Verifiable for FindingCount<'_> {
+            #[inline]
+            fn run_verifier(
+                v: &mut ::flatbuffers::Verifier,
+                pos: usize,
+            ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+                v.visit_table(pos)?
+                    .visit_field::<FindingKind>("kind", Self::VT_KIND, false)?
+                    .visit_field::<u64>("open", Self::VT_OPEN, false)?
+                    .visit_field::<u64>("total", Self::VT_TOTAL, false)?
+                    .finish();
+                Ok(())
+            }
+        }
+        pub struct FindingCountArgs {
+            pub kind: FindingKind,
+            pub open: u64,
+            pub total: u64,
+        }
+        impl<'a> Default for FindingCountArgs {
+            #[inline]
+            fn default() -> Self {
+                FindingCountArgs {
+                    kind: FindingKind::RecordDamaged,
+                    open: 0,
+                    total: 0,
+                }
+            }
+        }
+
+        pub struct FindingCountBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+            fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+            start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+        }
+        impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> FindingCountBuilder<'a, 'b, A> {
+            #[inline]
+            pub fn add_kind(&mut self, kind: FindingKind) {
+                self.fbb_.push_slot::<FindingKind>(
+                    FindingCount::VT_KIND,
+                    kind,
+                    FindingKind::RecordDamaged,
+                );
+            }
+            #[inline]
+            pub fn add_open(&mut self, open: u64) {
+                self.fbb_.push_slot::<u64>(FindingCount::VT_OPEN, open, 0);
+            }
+            #[inline]
+            pub fn add_total(&mut self, total: u64) {
+                self.fbb_.push_slot::<u64>(FindingCount::VT_TOTAL, total, 0);
+            }
+            #[inline]
+            pub fn new(
+                _fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+            ) -> FindingCountBuilder<'a, 'b, A> {
+                let start = _fbb.start_table();
+                FindingCountBuilder {
+                    fbb_: _fbb,
+                    start_: start,
+                }
+            }
+            #[inline]
+            pub fn finish(self) -> ::flatbuffers::WIPOffset<FindingCount<'a>> {
+                let o = self.fbb_.end_table(self.start_);
+                ::flatbuffers::WIPOffset::new(o.value())
+            }
+        }
+
+        impl ::core::fmt::Debug for FindingCount<'_> {
+            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+                let mut ds = f.debug_struct("FindingCount");
+                ds.field("kind", &self.kind());
+                ds.field("open", &self.open());
+                ds.field("total", &self.total());
+                ds.finish()
+            }
+        }
+        #[derive(Debug, Clone, PartialEq)]
+        pub struct FindingCountT {
+            pub kind: FindingKind,
+            pub open: u64,
+            pub total: u64,
+        }
+        impl Default for FindingCountT {
+            fn default() -> Self {
+                Self {
+                    kind: FindingKind::RecordDamaged,
+                    open: 0,
+                    total: 0,
+                }
+            }
+        }
+        impl FindingCountT {
+            pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+                &self,
+                _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>,
+            ) -> ::flatbuffers::WIPOffset<FindingCount<'b>> {
+                let kind = self.kind;
+                let open = self.open;
+                let total = self.total;
+                FindingCount::create(_fbb, &FindingCountArgs { kind, open, total })
             }
         }
         pub enum ProblemOffset {}
@@ -21083,6 +23009,7 @@ pub mod shingle {
             pub const VT_LACK: ::flatbuffers::VOffsetT = 48;
             pub const VT_PROBLEMS: ::flatbuffers::VOffsetT = 50;
             pub const VT_PROBLEMS_TOTAL: ::flatbuffers::VOffsetT = 52;
+            pub const VT_FINDING_COUNTS: ::flatbuffers::VOffsetT = 54;
 
             #[inline]
             pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -21115,6 +23042,9 @@ pub mod shingle {
                 builder.add_objects(args.objects);
                 builder.add_volumes_closed(args.volumes_closed);
                 builder.add_volumes_open(args.volumes_open);
+                if let Some(x) = args.finding_counts {
+                    builder.add_finding_counts(x);
+                }
                 if let Some(x) = args.problems {
                     builder.add_problems(x);
                 }
@@ -21173,6 +23103,10 @@ pub mod shingle {
                     x.iter().map(|t| t.unpack()).collect()
                 };
                 let problems_total = self.problems_total();
+                let finding_counts = {
+                    let x = self.finding_counts();
+                    x.iter().map(|t| t.unpack()).collect()
+                };
                 CellStatusT {
                     cell,
                     ready,
@@ -21199,6 +23133,7 @@ pub mod shingle {
                     lack,
                     problems,
                     problems_total,
+                    finding_counts,
                 }
             }
 
@@ -21483,6 +23418,22 @@ pub mod shingle {
                         .unwrap()
                 }
             }
+            #[inline]
+            pub fn finding_counts(
+                &self,
+            ) -> ::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<FindingCount<'a>>>
+            {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab
+                        .get::<::flatbuffers::ForwardsUOffset<
+                            ::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<FindingCount>>,
+                        >>(CellStatus::VT_FINDING_COUNTS, None)
+                        .unwrap()
+                }
+            }
         }
 
         impl ::flatbuffers::Verifiable for CellStatus<'_> {
@@ -21523,6 +23474,9 @@ pub mod shingle {
                         ::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<Problem>>,
                     >>("problems", Self::VT_PROBLEMS, true)?
                     .visit_field::<u64>("problems_total", Self::VT_PROBLEMS_TOTAL, false)?
+                    .visit_field::<::flatbuffers::ForwardsUOffset<
+                        ::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<FindingCount>>,
+                    >>("finding_counts", Self::VT_FINDING_COUNTS, true)?
                     .finish();
                 Ok(())
             }
@@ -21565,6 +23519,11 @@ pub mod shingle {
                 >,
             >,
             pub problems_total: u64,
+            pub finding_counts: Option<
+                ::flatbuffers::WIPOffset<
+                    ::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<FindingCount<'a>>>,
+                >,
+            >,
         }
         impl<'a> Default for CellStatusArgs<'a> {
             #[inline]
@@ -21595,6 +23554,7 @@ pub mod shingle {
                     lack: Lack::Nothing,
                     problems: None, // required field
                     problems_total: 0,
+                    finding_counts: None, // required field
                 }
             }
         }
@@ -21749,6 +23709,18 @@ pub mod shingle {
                     .push_slot::<u64>(CellStatus::VT_PROBLEMS_TOTAL, problems_total, 0);
             }
             #[inline]
+            pub fn add_finding_counts(
+                &mut self,
+                finding_counts: ::flatbuffers::WIPOffset<
+                    ::flatbuffers::Vector<'b, ::flatbuffers::ForwardsUOffset<FindingCount<'b>>>,
+                >,
+            ) {
+                self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(
+                    CellStatus::VT_FINDING_COUNTS,
+                    finding_counts,
+                );
+            }
+            #[inline]
             pub fn new(
                 _fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
             ) -> CellStatusBuilder<'a, 'b, A> {
@@ -21766,6 +23738,8 @@ pub mod shingle {
                 self.fbb_
                     .required(o, CellStatus::VT_RECENT_FINDINGS, "recent_findings");
                 self.fbb_.required(o, CellStatus::VT_PROBLEMS, "problems");
+                self.fbb_
+                    .required(o, CellStatus::VT_FINDING_COUNTS, "finding_counts");
                 ::flatbuffers::WIPOffset::new(o.value())
             }
         }
@@ -21798,6 +23772,7 @@ pub mod shingle {
                 ds.field("lack", &self.lack());
                 ds.field("problems", &self.problems());
                 ds.field("problems_total", &self.problems_total());
+                ds.field("finding_counts", &self.finding_counts());
                 ds.finish()
             }
         }
@@ -21828,6 +23803,7 @@ pub mod shingle {
             pub lack: Lack,
             pub problems: alloc::vec::Vec<ProblemT>,
             pub problems_total: u64,
+            pub finding_counts: alloc::vec::Vec<FindingCountT>,
         }
         impl Default for CellStatusT {
             fn default() -> Self {
@@ -21857,6 +23833,7 @@ pub mod shingle {
                     lack: Lack::Nothing,
                     problems: Default::default(),
                     problems_total: 0,
+                    finding_counts: Default::default(),
                 }
             }
         }
@@ -21903,6 +23880,11 @@ pub mod shingle {
                     _fbb.create_vector(&w)
                 });
                 let problems_total = self.problems_total;
+                let finding_counts = Some({
+                    let x = &self.finding_counts;
+                    let w: alloc::vec::Vec<_> = x.iter().map(|t| t.pack(_fbb)).collect();
+                    _fbb.create_vector(&w)
+                });
                 CellStatus::create(
                     _fbb,
                     &CellStatusArgs {
@@ -21931,6 +23913,7 @@ pub mod shingle {
                         lack,
                         problems,
                         problems_total,
+                        finding_counts,
                     },
                 )
             }
@@ -22189,6 +24172,20 @@ pub mod shingle {
                             .expect("Invalid union table, expected `RequestBody::GetStatus`.")
                             .unpack(),
                     )),
+                    RequestBody::ListExtents => RequestBodyT::ListExtents(alloc::boxed::Box::new(
+                        self.body_as_list_extents()
+                            .expect("Invalid union table, expected `RequestBody::ListExtents`.")
+                            .unpack(),
+                    )),
+                    RequestBody::ListFindings => {
+                        RequestBodyT::ListFindings(alloc::boxed::Box::new(
+                            self.body_as_list_findings()
+                                .expect(
+                                    "Invalid union table, expected `RequestBody::ListFindings`.",
+                                )
+                                .unpack(),
+                        ))
+                    }
                     _ => RequestBodyT::NONE,
                 };
                 RequestT { body }
@@ -22666,6 +24663,34 @@ pub mod shingle {
                     None
                 }
             }
+
+            #[inline]
+            #[allow(non_snake_case)]
+            pub fn body_as_list_extents(&self) -> Option<ListExtents<'a>> {
+                if self.body_type() == RequestBody::ListExtents {
+                    let u = self.body();
+                    // Safety:
+                    // Created from a valid Table for this object
+                    // Which contains a valid union in this slot
+                    Some(unsafe { ListExtents::init_from_table(u) })
+                } else {
+                    None
+                }
+            }
+
+            #[inline]
+            #[allow(non_snake_case)]
+            pub fn body_as_list_findings(&self) -> Option<ListFindings<'a>> {
+                if self.body_type() == RequestBody::ListFindings {
+                    let u = self.body();
+                    // Safety:
+                    // Created from a valid Table for this object
+                    // Which contains a valid union in this slot
+                    Some(unsafe { ListFindings::init_from_table(u) })
+                } else {
+                    None
+                }
+            }
         }
 
         impl ::flatbuffers::Verifiable for Request<'_> {
@@ -22709,6 +24734,8 @@ pub mod shingle {
           RequestBody::AbortUpload => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<AbortUpload>>("RequestBody::AbortUpload", pos),
           RequestBody::CompleteUpload => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<CompleteUpload>>("RequestBody::CompleteUpload", pos),
           RequestBody::GetStatus => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<GetStatus>>("RequestBody::GetStatus", pos),
+          RequestBody::ListExtents => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<ListExtents>>("RequestBody::ListExtents", pos),
+          RequestBody::ListFindings => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<ListFindings>>("RequestBody::ListFindings", pos),
           _ => Ok(()),
         }
      })?
@@ -23094,6 +25121,26 @@ pub mod shingle {
                             )
                         }
                     }
+                    RequestBody::ListExtents => {
+                        if let Some(x) = self.body_as_list_extents() {
+                            ds.field("body", &x)
+                        } else {
+                            ds.field(
+                                "body",
+                                &"InvalidFlatbuffer: Union discriminant does not match value.",
+                            )
+                        }
+                    }
+                    RequestBody::ListFindings => {
+                        if let Some(x) = self.body_as_list_findings() {
+                            ds.field("body", &x)
+                        } else {
+                            ds.field(
+                                "body",
+                                &"InvalidFlatbuffer: Union discriminant does not match value.",
+                            )
+                        }
+                    }
                     _ => {
                         let x: Option<()> = None;
                         ds.field("body", &x)
@@ -23287,6 +25334,16 @@ pub mod shingle {
       ResponseBody::CellStatus => ResponseBodyT::CellStatus(alloc::boxed::Box::new(
         self.body_as_cell_status()
             .expect("Invalid union table, expected `ResponseBody::CellStatus`.")
+            .unpack()
+      )),
+      ResponseBody::ExtentAges => ResponseBodyT::ExtentAges(alloc::boxed::Box::new(
+        self.body_as_extent_ages()
+            .expect("Invalid union table, expected `ResponseBody::ExtentAges`.")
+            .unpack()
+      )),
+      ResponseBody::FindingList => ResponseBodyT::FindingList(alloc::boxed::Box::new(
+        self.body_as_finding_list()
+            .expect("Invalid union table, expected `ResponseBody::FindingList`.")
             .unpack()
       )),
       _ => ResponseBodyT::NONE,
@@ -23654,6 +25711,34 @@ pub mod shingle {
                     None
                 }
             }
+
+            #[inline]
+            #[allow(non_snake_case)]
+            pub fn body_as_extent_ages(&self) -> Option<ExtentAges<'a>> {
+                if self.body_type() == ResponseBody::ExtentAges {
+                    let u = self.body();
+                    // Safety:
+                    // Created from a valid Table for this object
+                    // Which contains a valid union in this slot
+                    Some(unsafe { ExtentAges::init_from_table(u) })
+                } else {
+                    None
+                }
+            }
+
+            #[inline]
+            #[allow(non_snake_case)]
+            pub fn body_as_finding_list(&self) -> Option<FindingList<'a>> {
+                if self.body_type() == ResponseBody::FindingList {
+                    let u = self.body();
+                    // Safety:
+                    // Created from a valid Table for this object
+                    // Which contains a valid union in this slot
+                    Some(unsafe { FindingList::init_from_table(u) })
+                } else {
+                    None
+                }
+            }
         }
 
         impl ::flatbuffers::Verifiable for Response<'_> {
@@ -23689,6 +25774,8 @@ pub mod shingle {
           ResponseBody::Parts => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<Parts>>("ResponseBody::Parts", pos),
           ResponseBody::Uploads => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<Uploads>>("ResponseBody::Uploads", pos),
           ResponseBody::CellStatus => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<CellStatus>>("ResponseBody::CellStatus", pos),
+          ResponseBody::ExtentAges => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<ExtentAges>>("ResponseBody::ExtentAges", pos),
+          ResponseBody::FindingList => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<FindingList>>("ResponseBody::FindingList", pos),
           _ => Ok(()),
         }
      })?
@@ -23986,6 +26073,26 @@ pub mod shingle {
                     }
                     ResponseBody::CellStatus => {
                         if let Some(x) = self.body_as_cell_status() {
+                            ds.field("body", &x)
+                        } else {
+                            ds.field(
+                                "body",
+                                &"InvalidFlatbuffer: Union discriminant does not match value.",
+                            )
+                        }
+                    }
+                    ResponseBody::ExtentAges => {
+                        if let Some(x) = self.body_as_extent_ages() {
+                            ds.field("body", &x)
+                        } else {
+                            ds.field(
+                                "body",
+                                &"InvalidFlatbuffer: Union discriminant does not match value.",
+                            )
+                        }
+                    }
+                    ResponseBody::FindingList => {
+                        if let Some(x) = self.body_as_finding_list() {
                             ds.field("body", &x)
                         } else {
                             ds.field(

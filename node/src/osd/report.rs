@@ -51,6 +51,7 @@ impl Osd {
             extents: Vec::new(),
             gone: Vec::new(),
             listed: false,
+            scrub: None,
         }
     }
 }
