@@ -77,7 +77,7 @@ pub fn rate(count: u64, time: Duration) -> String {
     format!("{}/s", bytes((count as f64 / seconds) as u64))
 }
 
-/// `850 ms`, `4.2 s`, `3 min 5 s`, `2 h 10 min`.
+/// `850 ms`, `4.2 s`, `3 min 5 s`, `2 h 10 min`, `9 d 3 h`.
 pub fn duration(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {
@@ -85,7 +85,8 @@ pub fn duration(time: Duration) -> String {
         1..10 => format!("{:.1} s", time.as_secs_f64()),
         10..60 => format!("{seconds} s"),
         60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
-        _ => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+        3600..86_400 => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3600),
     }
 }
 
@@ -134,6 +135,8 @@ mod tests {
         assert_eq!(rate(10 << 20, Duration::from_secs(2)), "5.0 MiB/s");
         assert_eq!(duration(Duration::from_millis(3_700)), "3.7 s");
         assert_eq!(duration(Duration::from_secs(185)), "3 min 5 s");
+        assert_eq!(duration(Duration::from_secs(86_399)), "23 h 59 min");
+        assert_eq!(duration(Duration::from_secs(9 * 86_400 + 3 * 3600)), "9 d 3 h");
         assert_eq!(counted(1, "file"), "1 file");
         assert_eq!(counted(0, "file"), "0 files");
     }

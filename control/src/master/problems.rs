@@ -18,6 +18,8 @@ pub fn problems(view: &View, members: impl IntoIterator<Item = OsdId>, now: Mono
     let osds = view.health.osds().iter();
     problems.extend(osds.filter_map(|(id, osd)| unwell(view, *id, osd, now)));
     problems.extend(unavoidable_hosts(view, now));
+    let osds = view.health.osds().iter();
+    problems.extend(osds.filter_map(|(id, osd)| scrub_late(view, *id, osd, now)));
     problems
 }
 
@@ -82,4 +84,17 @@ fn unavoidable_hosts(view: &View, now: Monotonic) -> Vec<Problem> {
             detail: format!("no open volume avoids host-{}: other hosts lack free extents", host.0),
         })
         .collect()
+}
+
+/// A disk on which something was verified longer ago than a sweep may take. Its host tells it, so it has to live.
+fn scrub_late(view: &View, id: OsdId, osd: &OsdHealth, now: Monotonic) -> Option<Problem> {
+    let scrub = osd.report.scrub.as_ref().filter(|scrub| scrub.age_p100_ms > scrub.sweep_ms)?;
+    if !view.health.host_alive(osd.host, now) || osd.report.state == OsdState::Failed {
+        return None;
+    }
+    let days = |ms: u64| ms as f64 / 86_400_000.0;
+    let (host, path) = (osd.host.0, &osd.report.path);
+    let (age, sweep) = (days(scrub.age_p100_ms), days(scrub.sweep_ms));
+    let detail = format!("{path} of host-{host}: an extent was verified {age:.1} days ago, a sweep is {sweep:.0} days");
+    Some(Problem { kind: ProblemKind::ScrubLate, host, osd: id.0, detail })
 }

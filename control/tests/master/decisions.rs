@@ -12,7 +12,7 @@ use shingle_proto::ids::{ExtentId, OsdId};
 use shingle_proto::limits::{
     GIB, HOST_SUSPECT_MS, OSD_OPEN_EXTENTS_MAX, SUSPECT_MEMORY_MS, SUSPECT_QUARANTINE_MS, VOLUME_FREE_BYTES_MIN,
 };
-use shingle_proto::message::{ExtentState, Heartbeat, Lack, OsdState, ProblemKind};
+use shingle_proto::message::{ExtentState, Heartbeat, Lack, OsdState, Problem, ProblemKind};
 
 use crate::imagined::{COPIES, Cell, DISKS, osd};
 
@@ -304,12 +304,53 @@ fn a_late_heartbeat_changes_nothing_and_a_new_boot_starts_over() {
     assert_eq!(cell.hosts_heard().len(), 5);
 }
 
+fn problems_of(cell: &Cell) -> Vec<Problem> {
+    let members = cell.table.values().flat_map(|row| row.members.iter().map(|member| member.osd));
+    problems(&cell.view, members, cell.now)
+}
+
+fn told(cell: &Cell) -> Vec<ProblemKind> {
+    problems_of(cell).into_iter().map(|problem| problem.kind).collect()
+}
+
+#[test]
+fn hosts_that_no_volume_avoids_are_named_until_there_is_room_elsewhere() {
+    let mut cell = Cell::new(5);
+    (0..DISKS).for_each(|disk| cell.disks.get_mut(&osd(5, disk)).unwrap().free = 0);
+    cell.pass(SECOND);
+    let lacking: Vec<_> = problems_of(&cell).into_iter().map(|problem| (problem.kind, problem.host)).collect();
+    assert_eq!(lacking, [1, 2, 3, 4].map(|host| (ProblemKind::VolumesLacking, host)), "host 5 has no room for them");
+    assert!(!cell.view.ready(cell.now));
+    cell.view.opening.insert(1, Vec::new());
+    assert_eq!(told(&cell), [], "while a volume is being opened that is how it has to be");
+    cell.view.opening.clear();
+    (0..DISKS).for_each(|disk| cell.disks.get_mut(&osd(5, disk)).unwrap().free = 60);
+    cell.pass(SECOND);
+    assert_eq!(told(&cell), []);
+    assert!(cell.view.ready(cell.now));
+}
+
+#[test]
+fn a_disk_whose_sweep_is_late_is_named_while_its_host_lives() {
+    let mut cell = Cell::settled(5);
+    cell.disks.get_mut(&osd(3, 1)).unwrap().scrub_age_ms = 1_000;
+    cell.beat();
+    assert_eq!(told(&cell), [], "as old as the sweep is in time");
+    cell.disks.get_mut(&osd(3, 1)).unwrap().scrub_age_ms = 1_001;
+    cell.beat();
+    let late = problems_of(&cell);
+    assert_eq!((late.len(), late[0].kind, late[0].host, late[0].osd), (1, ProblemKind::ScrubLate, 3, osd(3, 1).0));
+    assert!(cell.view.ready(cell.now), "it serves all the same");
+    cell.disks.get_mut(&osd(3, 1)).unwrap().state = OsdState::Failed;
+    cell.pass(SECOND);
+    assert_eq!(told(&cell), [ProblemKind::OsdFailed], "a failed disk is not swept any more");
+    cell.alive.remove(&3);
+    cell.pass(Duration::from_millis(HOST_SUSPECT_MS) + SECOND);
+    assert_eq!(told(&cell), [ProblemKind::HostSilent]);
+}
+
 #[test]
 fn a_cell_is_healthy_only_while_nobody_is_missing_or_unwell() {
-    let told = |cell: &Cell| {
-        let members = cell.table.values().flat_map(|row| row.members.iter().map(|member| member.osd));
-        problems(&cell.view, members, cell.now).into_iter().map(|problem| problem.kind).collect::<Vec<_>>()
-    };
     let mut cell = Cell::settled(6);
     assert_eq!(told(&cell), []);
     cell.disks.get_mut(&osd(2, 1)).unwrap().state = OsdState::Failed;

@@ -8,7 +8,7 @@ use shingle_control::master::view::View;
 use shingle_control::tables::replication::{Member, Volume, VolumeState};
 use shingle_proto::ids::{BucketId, ExtentId, Generation, HostId, OsdId, VolumeId};
 use shingle_proto::limits::{GIB, HEARTBEAT_INTERVAL_MS};
-use shingle_proto::message::{ExtentReport, ExtentState, Heartbeat, OsdReport, OsdState};
+use shingle_proto::message::{ExtentReport, ExtentState, Heartbeat, OsdReport, OsdState, ScrubStatus};
 use shingle_seam::clock::Monotonic;
 
 pub const COPIES: usize = 4;
@@ -39,6 +39,8 @@ pub struct Disk {
     /// Its host does not report it (yet).
     pub missing: bool,
     pub free: u32,
+    /// How long ago its oldest extent was verified; its sweep is 1,000 ms.
+    pub scrub_age_ms: u64,
     pub extents: BTreeMap<ExtentId, (ExtentState, u64)>,
     /// Extents that the master was told of.
     told: BTreeSet<ExtentId>,
@@ -57,6 +59,7 @@ impl Cell {
             state: OsdState::Healthy,
             missing: false,
             free: 60,
+            scrub_age_ms: 0,
             extents: extents.clone(),
             told: told.clone(),
         };
@@ -231,6 +234,7 @@ fn report(id: OsdId, disk: &Disk) -> OsdReport {
         free_bytes: *free_bytes,
         ..ExtentReport::default()
     };
+    let scrub = ScrubStatus { sweep_ms: 1_000, age_p100_ms: disk.scrub_age_ms, ..ScrubStatus::default() };
     OsdReport {
         osd: id.0,
         address: format!("127.0.0.1:{}", 7000 + disk.host),
@@ -239,6 +243,7 @@ fn report(id: OsdId, disk: &Disk) -> OsdReport {
         extents_free: disk.free,
         extents: disk.extents.iter().map(extent).collect(),
         listed: true,
+        scrub: Some(Box::new(scrub)),
         ..OsdReport::default()
     }
 }

@@ -51,7 +51,7 @@ impl Osd {
             extents: Vec::new(),
             gone: Vec::new(),
             listed: false,
-            scrub: None,
+            scrub: Some(Box::new(self.scrub_status())),
         }
     }
 }

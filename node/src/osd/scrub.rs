@@ -3,6 +3,7 @@
 //! An extent counts as verified when all of it was read and found good; then the journal remembers it. What is not good
 //! is a finding with its exact place, and the extent's age grows until somebody has repaired it (invariant 10).
 
+mod ages;
 mod plan;
 mod read_back;
 
@@ -16,7 +17,8 @@ use shingle_proto::ids::ExtentId;
 use shingle_proto::message::OsdState;
 use shingle_seam::clock::Monotonic;
 
-use self::plan::{Due, due_ms, p50_p100, pace};
+use self::ages::Sum;
+use self::plan::{Due, due_ms, pace};
 use self::read_back::{Interrupted, Pass};
 use super::extent::{Extent, State};
 use super::store::Osd;
@@ -37,6 +39,7 @@ pub struct Scrub {
     records: Cell<u64>,
     flaws: Cell<u64>,
     pace: Cell<u64>,
+    sum: Cell<Option<Sum>>,
 }
 
 /// What an OSD's scrub has done since the start, and how long ago its extents were verified.
@@ -51,6 +54,9 @@ pub struct ScrubReport {
     /// Since extents were last verified, or else since they were created: the middle and the oldest one.
     pub age_p50_ms: u64,
     pub age_p100_ms: u64,
+    /// All there is to verify, and what was not verified since its extent was closed, or not within a sweep.
+    pub held_bytes: u64,
+    pub left_bytes: u64,
 }
 
 /// The time the next read has to wait.
@@ -87,32 +93,7 @@ impl Osd {
             }
             self.scrub.checked_ms.borrow_mut().retain(|id, _| self.extents.borrow().contains_key(id));
         }
-    }
-
-    /// What the scrub has done, and how old its last word on each extent is.
-    pub fn scrub_report(&self) -> ScrubReport {
-        let (now_ms, scrub) = (self.world.clock.unix_ms(), &self.scrub);
-        let extents = self.extents.borrow();
-        let holding = extents.values().filter(|extent| extent.records.get() > 0);
-        let ages = holding.map(|extent| now_ms.saturating_sub(self.known_good_ms(extent))).collect();
-        let (age_p50_ms, age_p100_ms) = p50_p100(ages);
-        ScrubReport {
-            bytes: scrub.bytes.get(),
-            records: scrub.records.get(),
-            flaws: scrub.flaws.get(),
-            pace_bytes: scrub.pace.get(),
-            age_p50_ms,
-            age_p100_ms,
-        }
-    }
-
-    /// When the extent was verified, or else when it was created.
-    fn known_good_ms(&self, extent: &Extent) -> u64 {
-        match (extent.verified_ms.get(), extent.header.created_ms) {
-            (0, 0) => self.scrub.began_ms.get(),
-            (0, created_ms) => created_ms,
-            (verified_ms, _) => verified_ms,
-        }
+        self.scrub.pace.set(0);
     }
 
     /// Whether the extent is still this disk's: its slot may have been given to another one meanwhile.
@@ -121,11 +102,10 @@ impl Osd {
     }
 
     fn due_of(&self, extent: &Extent) -> Option<Due> {
-        let settled_ms = match extent.state.get() {
-            State::Creating => return None,
-            State::Open | State::Closing => None,
-            State::Closed | State::Failed => Some(self.ledger.slot(extent.header.slot).changed_ms),
-        };
+        if extent.state.get() == State::Creating {
+            return None;
+        }
+        let settled_ms = self.settled_ms(extent);
         let checked_ms = self.scrub.checked_ms.borrow().get(&extent.header.extent).copied().unwrap_or(0);
         let last_ms = match settled_ms {
             // One that was never read back is due soon, however old it is.

@@ -82,6 +82,12 @@ impl Shard {
                 let status = HostStatusReply { host: host.0, boot: boot.0, osds: self.reports() };
                 Ok(Response::HostStatusReply(Box::new(status)).into())
             }
+            Request::ListExtents(list) => {
+                let osd = self.osd(OsdId(list.osd)).ok_or(Refusal::UnknownOsd)?;
+                let after = (list.after_known_ms, ExtentId::from(&list.after));
+                let ages = osd.extent_ages(after, usize::try_from(list.limit).unwrap_or(usize::MAX));
+                Ok(Response::ExtentAges(Box::new(ages)).into())
+            }
             _ => Err(Refusal::Unsupported),
         }
     }

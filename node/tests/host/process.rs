@@ -16,8 +16,8 @@ use shingle_node::config::HostConfig;
 use shingle_node::process::{HostError, run_announced};
 use shingle_proto::ids::CellId;
 use shingle_proto::message::{
-    Append, CreateExtent, ErrorCode, ErrorReply, Heartbeat, HeartbeatReply, HostStatus, HostStatusReply, Id128,
-    OsdState, ReadBlock, Request, Response, Role,
+    Append, CreateExtent, ErrorCode, ErrorReply, ExtentAges, Heartbeat, HeartbeatReply, HostStatus, HostStatusReply,
+    Id128, ListExtents, OsdState, ReadBlock, Request, Response, Role,
 };
 use shingle_seam::World;
 use shingle_seam::rpc::{Answer, Call, CallMeta, Peers, Reply, RpcError, ServeOptions, Service, serve};
@@ -121,6 +121,14 @@ impl Client {
         }
     }
 
+    async fn ages(&self, osd: u64) -> Result<ExtentAges, RpcError> {
+        let list = ListExtents { osd, limit: 10, ..ListExtents::default() };
+        match self.call(Request::ListExtents(Box::new(list)), None).await?.response {
+            Response::ExtentAges(ages) => Ok(*ages),
+            other => panic!("{other:?}"),
+        }
+    }
+
     async fn create(&self, osd: u64) {
         let create = CreateExtent { osd, extent: EXTENT, volume: 1, bucket: 80, member: 0 };
         let reply = self.call(Request::CreateExtent(Box::new(create)), None).await.unwrap();
@@ -173,6 +181,12 @@ fn blocks_outlive_the_process() {
             assert!(matches!(put.unwrap().response, Response::Appended(_)));
         }
         client.assert_stored(blocks[7]).await;
+        let ages = client.ages(status.osds[0].osd).await.unwrap();
+        assert_eq!((ages.extents.len(), ages.end), (1, true));
+        assert_eq!((&ages.extents[0].extent, ages.extents[0].records), (&EXTENT, 8));
+        assert_eq!(ages.extents[0].verified_ms, 0, "not yet");
+        let unknown = client.ages(1).await.unwrap_err();
+        assert!(matches!(&unknown, RpcError::Refused(refusal) if refusal.code == ErrorCode::UnknownOsd), "{unknown}");
         until(&world, "one heartbeat has the OSDs of both shards", || {
             control.heard.borrow().last().is_some_and(|heartbeat| heartbeat.osds.len() == 3)
         })

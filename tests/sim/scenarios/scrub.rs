@@ -228,6 +228,50 @@ fn rot_is_found_within_the_sweep_with_its_exact_place_and_name() {
 }
 
 #[test]
+fn what_is_told_of_the_scrub_names_how_old_and_which_extents_are() {
+    let executor = Executor::new(11);
+    let rig = Rig::new(&executor, DiskPolicy::default());
+    executor.clone().run(LIMIT, async move {
+        let osd = rig.start().await;
+        for number in 1..=20 {
+            rig.fill(&osd, number).await;
+            rig.sleep(Duration::from_secs(60)).await;
+        }
+        let young = osd.scrub_status();
+        assert_eq!(young.sweep_ms, ms(14 * DAY));
+        assert_eq!((young.held_bytes, young.left_bytes), (osd.scrub_report().held_bytes, young.held_bytes));
+        assert!(young.held_bytes >= 20 * 4 * 20_480 && young.pace_bytes > 0, "{young:?}");
+        rig.sleep(DAY).await;
+        let verified = osd.scrub_status();
+        assert_eq!((verified.held_bytes, verified.left_bytes), (young.held_bytes, 0));
+        assert!(verified.age_p100_ms <= ms(DAY) && verified.records >= 80 && verified.flaws == 0, "{verified:?}");
+        // Pages of any size are the whole list, the oldest first.
+        let whole = osd.extent_ages((0, ExtentId(0)), usize::MAX);
+        assert!(whole.end && whole.extents.is_sorted_by_key(|age| age.known_ms));
+        assert!(whole.extents.iter().all(|age| age.verified_ms == age.known_ms && age.due_ms > whole.now_ms));
+        let (mut paged, mut after) = (Vec::new(), (0, ExtentId(0)));
+        loop {
+            let page = osd.extent_ages(after, 7);
+            paged.extend(page.extents);
+            let last = paged.last().unwrap();
+            after = (last.known_ms, ExtentId::from(&last.extent));
+            if page.end {
+                break;
+            }
+        }
+        assert_eq!((paged.len(), &paged), (20, &whole.extents));
+        // What is damaged cannot be verified: it grows older than the sweep, and everybody can see which one it is.
+        let slot = osd.extent(ExtentId(7)).unwrap().header.slot;
+        rig.device.flip(osd.label.layout.zone(slot, 0), 70, 2);
+        rig.sleep(16 * DAY).await;
+        let late = osd.scrub_status();
+        assert!(late.age_p100_ms > late.sweep_ms && late.age_p50_ms < late.sweep_ms, "{late:?}");
+        assert_eq!(late.left_bytes * 20, late.held_bytes, "one of twenty of the same size");
+        assert_eq!(ExtentId::from(&osd.extent_ages((0, ExtentId(0)), 1).extents[0].extent), ExtentId(7));
+    });
+}
+
+#[test]
 fn a_scrub_in_arrears_stays_within_its_share_while_clients_are_busy() {
     let executor = Executor::new(10);
     let disk = DiskPolicy { bandwidth_bytes: 10_000, queue_depth: 2, ..DiskPolicy::default() };

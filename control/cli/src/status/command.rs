@@ -13,6 +13,7 @@ use crate::output;
 use crate::s3::endpoint::{default_dir, process_variables};
 use crate::status::ask::{cell_status, peers};
 use crate::status::document::StatusDocument;
+use crate::status::extents;
 use crate::status::redraw::Redraw;
 use crate::status::view::{self, Counters};
 use crate::up::cell_file::CellFile;
@@ -23,6 +24,7 @@ Examples:
   shingle status
   shingle status --watch
   shingle status --json | jq .dedup_ratio
+  shingle status --extents 20
   shingle status --control 127.0.0.1:7001";
 
 /// Show hosts, disks, volumes and what is stored
@@ -41,6 +43,9 @@ pub struct StatusArgs {
     /// Show it again every second, with rates
     #[arg(short, long)]
     pub watch: bool,
+    /// Show the N extents of every disk that were verified longest ago
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "10", conflicts_with = "watch")]
+    pub extents: Option<usize>,
 }
 
 /// Runs the command.
@@ -54,6 +59,13 @@ pub async fn run(args: StatusArgs) -> Result<(), Failure> {
         return watch(&peers, control, args.json).await;
     }
     let status = cell_status(&peers, control).await?;
+    if let Some(count) = args.extents {
+        let document = extents::oldest(&peers, &status, count).await;
+        return match args.json {
+            true => output::json(&document),
+            false => extents::lines(&document).iter().try_for_each(output::line),
+        };
+    }
     if args.json {
         return output::json(&StatusDocument::from(&status));
     }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use shingle_proto::ids::{CellId, ExtentId, OsdId};
-use shingle_proto::message::{CellStatus, Finding, HostReport, OsdReport, Problem};
+use shingle_proto::message::{CellStatus, Finding, HostReport, OsdReport, Problem, ScrubStatus};
 
 /// The whole cell.
 #[derive(Serialize)]
@@ -72,6 +72,52 @@ pub struct OsdDocument {
     pub append_p99_us: u32,
     pub read_p50_us: u32,
     pub read_p99_us: u32,
+    /// Null from a host that does not say.
+    pub scrub: Option<ScrubDocument>,
+}
+
+/// How old the last word on a disk's records is. Ages are since extents were verified, or else made.
+#[derive(Serialize)]
+pub struct ScrubDocument {
+    pub sweep_ms: u64,
+    pub age_p50_ms: u64,
+    pub age_p100_ms: u64,
+    pub held_bytes: u64,
+    /// Not verified since their extents were closed, or not within a sweep.
+    pub left_bytes: u64,
+    pub pace_bytes_per_s: u64,
+    /// Until nothing is left, at that pace; null while it does not read.
+    pub eta_ms: Option<u64>,
+    /// Since the host started.
+    pub read_bytes: u64,
+    pub records: u64,
+    pub flaws: u64,
+}
+
+impl From<&ScrubStatus> for ScrubDocument {
+    fn from(scrub: &ScrubStatus) -> Self {
+        Self {
+            sweep_ms: scrub.sweep_ms,
+            age_p50_ms: scrub.age_p50_ms,
+            age_p100_ms: scrub.age_p100_ms,
+            held_bytes: scrub.held_bytes,
+            left_bytes: scrub.left_bytes,
+            pace_bytes_per_s: scrub.pace_bytes,
+            eta_ms: scrub_eta_ms(scrub),
+            read_bytes: scrub.read_bytes,
+            records: scrub.records,
+            flaws: scrub.flaws,
+        }
+    }
+}
+
+/// Until nothing is left to be verified, if the scrub reads at all.
+pub fn scrub_eta_ms(scrub: &ScrubStatus) -> Option<u64> {
+    match (scrub.left_bytes, scrub.pace_bytes) {
+        (0, _) => Some(0),
+        (_, 0) => None,
+        (left, pace) => u64::try_from(u128::from(left) * 1000 / u128::from(pace)).ok(),
+    }
 }
 
 /// Something that is not as it should be.
@@ -180,6 +226,7 @@ impl From<&OsdReport> for OsdDocument {
             append_p99_us: osd.append_p99_us,
             read_p50_us: osd.read_p50_us,
             read_p99_us: osd.read_p99_us,
+            scrub: osd.scrub.as_deref().map(Into::into),
         }
     }
 }

@@ -3,5 +3,6 @@
 pub mod ask;
 pub mod command;
 pub mod document;
+pub mod extents;
 pub mod redraw;
 pub mod view;

@@ -6,7 +6,7 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{Attribute, Cell, CellAlignment, Color, Table};
 use shingle_proto::message::{CellStatus, FindingRecord, HostReport, Lack, OsdReport, OsdState, Problem};
 
-use crate::status::document::{ratio, stored_bytes};
+use crate::status::document::{ratio, scrub_eta_ms, stored_bytes};
 use crate::{output, units};
 
 /// Bytes that went to and came from the disks, as counters.
@@ -110,8 +110,18 @@ fn latency(count: u64, us: u32) -> String {
 
 /// One row per disk.
 pub fn disks(status: &CellStatus) -> String {
-    let mut table =
-        new_table(&["host", "disk", "state", "used", "of", "extents free", "append p50/p99", "read p50/p99"]);
+    let mut table = new_table(&[
+        "host",
+        "disk",
+        "state",
+        "used",
+        "of",
+        "extents free",
+        "append p50/p99",
+        "read p50/p99",
+        "verified p50/oldest",
+        "sweep",
+    ]);
     for host in &status.hosts {
         let mut osds: Vec<_> = host.osds.iter().collect();
         osds.sort_by(|a, b| a.path.cmp(&b.path));
@@ -129,6 +139,8 @@ pub fn disks(status: &CellStatus) -> String {
                 right(format!("{} of {}", osd.extents_free, osd.extents_total)),
                 right(pair(osd.appends, osd.append_p50_us, osd.append_p99_us)),
                 right(pair(osd.reads, osd.read_p50_us, osd.read_p99_us)),
+                verified(osd),
+                right(sweep(osd)),
             ]);
         }
     }
@@ -145,6 +157,27 @@ fn state(host: &HostReport, osd: &OsdReport) -> Cell {
         (true, OsdState::NoSpace) => Cell::new("no space").fg(Color::Red),
         (true, OsdState::Failed) => Cell::new("failed").fg(Color::Red),
         (true, _) => Cell::new("unknown").fg(Color::Yellow),
+    }
+}
+
+/// How long ago the disk's extents were verified, or else made: the middle and the oldest one.
+fn verified(osd: &OsdReport) -> Cell {
+    let Some(scrub) = osd.scrub.as_deref().filter(|scrub| scrub.held_bytes > 0) else { return right("-") };
+    let age = |ms| units::duration(Duration::from_millis(ms));
+    let cell = right(format!("{} / {}", age(scrub.age_p50_ms), age(scrub.age_p100_ms)));
+    if scrub.age_p100_ms > scrub.sweep_ms { cell.fg(Color::Yellow) } else { cell }
+}
+
+/// How much of the disk is verified, and when all of it will be.
+fn sweep(osd: &OsdReport) -> String {
+    let Some(scrub) = osd.scrub.as_deref().filter(|scrub| scrub.held_bytes > 0) else { return "-".into() };
+    let done = scrub.held_bytes.saturating_sub(scrub.left_bytes);
+    // Rounded down: all is said only of all.
+    let percent = u128::from(done) * 100 / u128::from(scrub.held_bytes);
+    match scrub_eta_ms(scrub) {
+        Some(0) => format!("{percent} %"),
+        Some(eta_ms) => format!("{percent} %, {} left", units::duration(Duration::from_millis(eta_ms))),
+        None => format!("{percent} %, not reading"),
     }
 }
 
@@ -178,6 +211,8 @@ pub fn findings(status: &CellStatus) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use shingle_proto::message::ScrubStatus;
+
     use super::*;
 
     #[test]
@@ -222,6 +257,31 @@ mod tests {
         let host = HostReport { host: 2, alive: false, age_ms: 9_000, osds: vec![osd], ..HostReport::default() };
         let text = disks(&CellStatus { hosts: vec![host], ..CellStatus::default() });
         assert!(text.contains("host-2") && text.contains("disk-1.img") && text.contains("silent 9.0 s"), "{text}");
+    }
+
+    #[test]
+    fn ages_and_the_sweep_of_a_disk_are_shown_and_nothing_of_an_empty_one() {
+        console::set_colors_enabled(false);
+        let day_ms = 86_400_000;
+        let scrub = ScrubStatus {
+            sweep_ms: 14 * day_ms,
+            age_p50_ms: 5 * day_ms,
+            age_p100_ms: 13 * day_ms + 3_600_000,
+            held_bytes: 1000,
+            left_bytes: 4,
+            pace_bytes: 2,
+            ..ScrubStatus::default()
+        };
+        let shown = |scrub: ScrubStatus| {
+            let osd = OsdReport { path: "/d".into(), scrub: Some(Box::new(scrub)), ..OsdReport::default() };
+            let host = HostReport { host: 1, alive: true, osds: vec![osd], ..HostReport::default() };
+            disks(&CellStatus { hosts: vec![host], ..CellStatus::default() })
+        };
+        let text = shown(scrub.clone());
+        assert!(text.contains("5 d 0 h / 13 d 1 h") && text.contains("99 %, 2.0 s left"), "{text}");
+        assert!(shown(ScrubStatus { pace_bytes: 0, ..scrub.clone() }).contains("99 %, not reading"));
+        assert!(shown(ScrubStatus { left_bytes: 0, ..scrub.clone() }).contains("100 %"));
+        assert!(!shown(ScrubStatus { held_bytes: 0, ..scrub }).contains('%'));
     }
 
     #[test]
