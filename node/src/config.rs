@@ -9,7 +9,7 @@ use shingle_proto::limits::{
 };
 use shingle_seam::net::{NotLoopback, require_loopback};
 
-use crate::osd::policy::DiskPolicy;
+use crate::osd::policy::{BANDWIDTH_BYTES_DEFAULT, BandwidthFrom, DiskPolicy};
 use crate::osd::schedule::Shares;
 
 /// Everything that can be set.
@@ -40,8 +40,8 @@ pub struct HostConfig {
     pub disk_queue_depth: u32,
     /// What positioning costs a disk, as KiB it could have transferred meanwhile.
     pub disk_io_cost_kib: u64,
-    /// What a disk reads per second, in MB (millions of bytes), at its slowest place.
-    pub disk_bandwidth_mb: u64,
+    /// What a disk reads per second, in MB (millions of bytes), at its slowest place. None: what data sheets say.
+    pub disk_bandwidth_mb: Option<u64>,
     /// Days in which every record is read back and checked once, 1 to 365.
     pub scrub_days: u32,
 }
@@ -105,7 +105,7 @@ impl Default for HostConfig {
             share_compaction: disk.shares.compaction,
             disk_queue_depth: disk.queue_depth,
             disk_io_cost_kib: disk.io_cost_bytes / KIB,
-            disk_bandwidth_mb: disk.bandwidth_bytes / MB,
+            disk_bandwidth_mb: None,
             scrub_days: disk.sweep_days,
         }
     }
@@ -158,7 +158,7 @@ impl HostConfig {
         let ranges = [
             ("disk-queue-depth", u64::from(self.disk_queue_depth), 1, u64::from(QUEUE_DEPTH_MAX)),
             ("disk-io-cost-kib", self.disk_io_cost_kib, 0, IO_COST_KIB_MAX),
-            ("disk-bandwidth-mb", self.disk_bandwidth_mb, 1, BANDWIDTH_MB_MAX),
+            ("disk-bandwidth-mb", self.disk_bandwidth_mb.unwrap_or(1), 1, BANDWIDTH_MB_MAX),
             ("scrub-days", u64::from(self.scrub_days), 1, u64::from(SCRUB_DAYS_MAX)),
         ];
         match ranges.into_iter().find(|(_, value, least, most)| !(least..=most).contains(&value)) {
@@ -169,6 +169,10 @@ impl HostConfig {
 
     /// How the disks are shared and swept.
     pub fn disk_policy(&self) -> DiskPolicy {
+        let (bandwidth_bytes, bandwidth_from) = match self.disk_bandwidth_mb {
+            Some(mb) => (mb.saturating_mul(MB), BandwidthFrom::Configuration),
+            None => (BANDWIDTH_BYTES_DEFAULT, BandwidthFrom::DataSheets),
+        };
         DiskPolicy {
             shares: Shares {
                 client: self.share_client,
@@ -178,7 +182,8 @@ impl HostConfig {
             },
             queue_depth: self.disk_queue_depth,
             io_cost_bytes: self.disk_io_cost_kib.saturating_mul(KIB),
-            bandwidth_bytes: self.disk_bandwidth_mb.saturating_mul(MB),
+            bandwidth_bytes,
+            bandwidth_from,
             sweep_days: self.scrub_days,
         }
     }
@@ -226,7 +231,7 @@ mod tests {
         for refused in [
             HostConfig { disk_queue_depth: 0, ..good() },
             HostConfig { disk_io_cost_kib: u64::MAX, ..good() },
-            HostConfig { disk_bandwidth_mb: 0, ..good() },
+            HostConfig { disk_bandwidth_mb: Some(0), ..good() },
             HostConfig { scrub_days: 366, ..good() },
         ] {
             assert!(matches!(refused.check(), Err(ConfigError::OutOfRange { .. })), "{refused:?}");

@@ -24,7 +24,7 @@ pub struct Shares {
 }
 
 impl Default for Shares {
-    /// Of a hundred. Scrub's is what a disk of 27 TB needs to be swept in two weeks at 150 MB/s.
+    /// Of a hundred. Scrub's is what a disk of 22 TB needs to be swept in two weeks at 126 MB/s.
     fn default() -> Self {
         Self { client: 60, repair: 15, scrub: 15, compaction: 10 }
     }

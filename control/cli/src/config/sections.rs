@@ -158,7 +158,7 @@ pub struct HostSection {
     #[arg(long, value_name = "KIB")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disk_io_cost_kib: Option<u64>,
-    /// What a disk reads per second at its slowest place, in millions of bytes [default: 150]
+    /// What a disk reads per second at its inner edge, in millions of bytes [default: 126]
     #[arg(long, value_name = "MB")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disk_bandwidth_mb: Option<u64>,
@@ -187,7 +187,7 @@ impl Section for HostSection {
             share_compaction: Some(10),
             disk_queue_depth: Some(32),
             disk_io_cost_kib: Some(1024),
-            disk_bandwidth_mb: Some(150),
+            disk_bandwidth_mb: Some(126),
             scrub_days: Some(14),
         }
     }
