@@ -1,72 +1,89 @@
-//! Findings: bytes that are not what somebody promised. Each is logged once and kept, the newest ones only.
+//! Keeps findings in the store, so that none is lost with the control process (invariant 10): who tells one is answered
+//! when it is durable.
 
-use std::collections::VecDeque;
+mod book;
 
-use shingle_proto::limits::FINDINGS_KEPT_MAX;
-use shingle_proto::message::{Finding, FindingRecord};
+use std::cell::RefCell;
+use std::rc::Rc;
 
-/// The findings since the master started.
-#[derive(Default)]
+use shingle_proto::limits::{FINDINGS_ANSWER_MAX, FINDINGS_PER_TRANSACTION_MAX, STATUS_FINDINGS_MAX};
+use shingle_proto::message::{CellStatus, Finding, FindingList};
+use tokio::sync::Semaphore;
+
+use self::book::Book;
+use crate::tables::Tables;
+use crate::tables::findings::{findings_after, write_findings};
+use crate::tables::work::{TableError, Work};
+
+/// Findings read in one transaction at start: under 2 MB.
+const LOAD_ROWS: usize = 1000;
+
+/// The findings of a cell.
 pub(super) struct Findings {
-    recent: VecDeque<FindingRecord>,
-    count: u64,
+    tables: Tables,
+    book: RefCell<Book>,
+    /// One writer at a time; who waited finds its findings written.
+    writing: Semaphore,
 }
 
 impl Findings {
-    /// Takes one over. One that is known already, such as the same damaged record read again, changes nothing.
-    pub fn take(&mut self, finding: Finding, found_ms: u64) {
-        if self.recent.iter().any(|known| same(&known.finding, &finding)) {
-            return;
+    /// Reads what earlier processes have kept.
+    pub async fn load(tables: Tables) -> Result<Rc<Self>, TableError> {
+        let mut book = Book::default();
+        let mut after = None;
+        loop {
+            let page = findings_after(&tables.look(), after.as_ref(), LOAD_ROWS).await?;
+            let full = page.len() == LOAD_ROWS;
+            after = page.last().map(|(key, _)| key.clone());
+            page.into_iter().for_each(|(key, row)| book.load(key, row));
+            if !full {
+                return Ok(Rc::new(Self { tables, book: RefCell::new(book), writing: Semaphore::new(1) }));
+            }
         }
-        let Finding { kind, osd, extent, hash, put_id, detail } = &finding;
-        let extent = shingle_proto::ids::ExtentId::from(extent);
-        let block = hash.as_ref().map(|hash| shingle_proto::ids::BlockHash::from(hash).to_string());
-        tracing::error!(?kind, osd = format_args!("{osd:x}"), %extent, block, put_id, "finding: {detail}");
-        if self.recent.len() == FINDINGS_KEPT_MAX {
-            self.recent.pop_front();
+    }
+
+    /// Takes findings over. They are durable when this ends well; dropped before, they are written with the next ones.
+    pub async fn keep(&self, findings: &[Finding]) -> Result<(), TableError> {
+        let now_ms = self.tables.world().clock.unix_ms();
+        findings.iter().for_each(|finding| self.book.borrow_mut().take(finding, now_ms));
+        if self.book.borrow().unsaved(1).is_empty() {
+            return Ok(());
         }
-        self.count += 1;
-        let finding = Box::new(finding);
-        self.recent.push_back(FindingRecord { id: self.count, found_ms, finding, ..FindingRecord::default() });
+        let Ok(_turn) = self.writing.acquire().await else { return Ok(()) };
+        loop {
+            let changes = self.book.borrow().unsaved(FINDINGS_PER_TRANSACTION_MAX);
+            if changes.is_empty() {
+                return Ok(());
+            }
+            self.tables.run(async |work: &Work| write_findings(work, &changes).await).await?;
+            self.book.borrow_mut().saved(&changes);
+        }
     }
 
-    /// All of them, those no longer kept included.
-    pub fn count(&self) -> u64 {
-        self.count
+    /// As [`Findings::keep`], in a task of its own: for who cannot wait.
+    pub fn keep_soon(self: &Rc<Self>, finding: Finding) {
+        let findings = self.clone();
+        let task = async move {
+            if let Err(error) = findings.keep(&[finding]).await {
+                tracing::error!(%error, "a finding is not in the store yet");
+            }
+        };
+        self.tables.world().tasks.spawn("keep finding", Box::pin(task));
     }
 
-    /// Oldest first.
-    pub fn recent(&self) -> impl Iterator<Item = &FindingRecord> {
-        self.recent.iter()
-    }
-}
-
-fn same(one: &Finding, other: &Finding) -> bool {
-    let place = |finding: &Finding| (finding.kind, finding.osd, finding.extent.hi, finding.extent.lo, finding.put_id);
-    place(one) == place(other) && one.hash == other.hash
-}
-
-#[cfg(test)]
-mod tests {
-    use shingle_proto::message::{FindingKind, Id128};
-
-    use super::*;
-
-    fn finding(put_id: u64) -> Finding {
-        let detail = "payload checksum".to_string();
-        let extent = Id128 { hi: 1, lo: 2 };
-        Finding { kind: FindingKind::RecordDamaged, osd: 1, extent, hash: None, put_id, detail }
+    /// A page of all of them.
+    pub fn list(&self, after_id: u64, limit: u32) -> FindingList {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX).min(FINDINGS_ANSWER_MAX);
+        let (findings, end) = self.book.borrow().after(after_id, limit);
+        FindingList { findings, end }
     }
 
-    #[test]
-    fn the_same_damage_is_one_finding_and_only_the_newest_are_kept() {
-        let mut findings = Findings::default();
-        findings.take(finding(0), 1);
-        findings.take(finding(0), 1);
-        assert_eq!(findings.count(), 1);
-        (1..=FINDINGS_KEPT_MAX as u64).for_each(|put_id| findings.take(finding(put_id), 1));
-        assert_eq!(findings.count(), FINDINGS_KEPT_MAX as u64 + 1);
-        let kept: Vec<u64> = findings.recent().map(|record| record.finding.put_id).collect();
-        assert_eq!(kept, (1..=FINDINGS_KEPT_MAX as u64).collect::<Vec<_>>());
+    /// The findings' part of the cell's status.
+    pub fn fill_status(&self, status: &mut CellStatus) {
+        let book = self.book.borrow();
+        status.findings = book.count();
+        status.findings_open = book.open();
+        status.finding_counts = book.counts();
+        status.recent_findings = book.newest(STATUS_FINDINGS_MAX);
     }
 }

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use shingle_proto::ids::{BucketId, CellId, HostId, OsdId, VolumeId};
 use shingle_proto::limits::{MASTER_ABSENT_MS, MASTER_STEP_MS, STATUS_EXTENTS_MAX, STATUS_PROBLEMS_MAX};
-use shingle_proto::message::{self, CellStatus, Finding, Heartbeat, HostReport};
+use shingle_proto::message::{self, CellStatus, Finding, FindingList, Heartbeat, HostReport};
 use shingle_seam::World;
 use shingle_seam::clock::Monotonic;
 use shingle_seam::rpc::Peers;
@@ -48,7 +48,7 @@ pub struct Master {
     view: RefCell<View>,
     /// Closed volumes by bucket; open ones are in the view.
     closed: RefCell<BTreeMap<BucketId, (VolumeId, Volume)>>,
-    findings: RefCell<Findings>,
+    findings: Rc<Findings>,
     /// Something changed that may need an order.
     changed: Notify,
     /// The number of the next order to open a volume.
@@ -60,6 +60,7 @@ impl Master {
     pub async fn load(world: World, tables: Tables, peers: Peers, copies: usize) -> Result<Rc<Self>, TableError> {
         let fresh = CellId(world.entropy.u128());
         let cell = tables.run(async |work: &Work| cell_id(work, fresh).await).await?;
+        let findings = Findings::load(tables.clone()).await?;
         let now = world.clock.now();
         let mut view = View::new(copies, now);
         view.health.number_listings_from(world.entropy.u64());
@@ -70,7 +71,7 @@ impl Master {
             cell,
             view: RefCell::new(view),
             closed: RefCell::default(),
-            findings: RefCell::default(),
+            findings,
             changed: Notify::new(),
             orders: Cell::default(),
         };
@@ -123,12 +124,18 @@ impl Master {
         self.world.clock.now()
     }
 
-    /// Takes in a heartbeat and the findings that came with it. Gives the number of the host's listing.
-    pub fn heard(&self, mut heartbeat: Heartbeat) -> Result<u64, HeartbeatRefused> {
-        // A finding counts even when the heartbeat it rides on is late: its host will not send it again.
-        for finding in std::mem::take(&mut heartbeat.findings) {
-            self.findings.borrow_mut().take(finding, self.world.clock.unix_ms());
-        }
+    /// Takes over findings; they are durable when this ends well.
+    pub async fn keep(&self, findings: &[Finding]) -> Result<(), TableError> {
+        self.findings.keep(findings).await
+    }
+
+    /// A page of the findings, in the order they were found.
+    pub fn list_findings(&self, after_id: u64, limit: u32) -> FindingList {
+        self.findings.list(after_id, limit)
+    }
+
+    /// Takes in a heartbeat. Gives the number of the host's listing.
+    pub fn heard(&self, heartbeat: Heartbeat) -> Result<u64, HeartbeatRefused> {
         let listing = self.view.borrow_mut().health.heard(self.now(), heartbeat)?;
         self.changed.notify_one();
         Ok(listing)
@@ -214,11 +221,7 @@ impl Master {
         status.problems = problems::problems(&view, members, now);
         status.problems_total = status.problems.len() as u64;
         status.problems.truncate(STATUS_PROBLEMS_MAX);
-        let findings = self.findings.borrow();
-        status.findings = findings.count();
-        status.findings_open =
-            findings.recent().filter(|record| record.state == message::FindingState::Open).count() as u64;
-        status.recent_findings = findings.recent().cloned().collect();
+        self.findings.fill_status(status);
     }
 }
 
@@ -238,6 +241,6 @@ impl Locate for Master {
     }
 
     fn report(&self, finding: Finding) {
-        self.findings.borrow_mut().take(finding, self.world.clock.unix_ms());
+        self.findings.keep_soon(finding);
     }
 }

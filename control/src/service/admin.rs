@@ -1,5 +1,7 @@
 //! What hosts and tools ask of control: heartbeats, open volumes, suspicions, findings, the cell's status.
 
+use std::mem::take;
+
 use shingle_proto::ids::{HostId, OsdId, VolumeId};
 use shingle_proto::message::{
     CellStatus, Done, ErrorCode, ErrorReply, Heartbeat, HeartbeatReply, ReportSuspect, Request, Response, SuspectReason,
@@ -9,17 +11,21 @@ use shingle_seam::rpc::Call;
 use super::Control;
 use super::catalog::Locate;
 use crate::master::health::HeartbeatRefused;
+use crate::tables::work::TableError;
 
 impl Control {
-    /// Answers one request that is not the catalog's. All of them are answered from memory.
-    pub(super) fn administer(&self, call: &Call, request: Request) -> Response {
+    /// Answers one request that is not the catalog's, from memory, but findings only once they are in the store.
+    pub(super) async fn administer(&self, call: &Call, request: Request) -> Response {
         match request {
-            Request::Heartbeat(heartbeat) => self.heartbeat(*heartbeat),
+            Request::Heartbeat(heartbeat) => self.heartbeat(*heartbeat).await,
             Request::GetVolumes(_) => Response::Volumes(Box::new(self.master.open_volumes())),
             Request::ReportSuspect(report) => self.report_suspect(&report),
-            Request::ReportFinding(report) => {
-                self.master.report(report.finding.as_ref().clone());
-                done()
+            Request::ReportFinding(report) => match self.master.keep(std::slice::from_ref(&*report.finding)).await {
+                Ok(()) => done(),
+                Err(error) => not_kept(error),
+            },
+            Request::ListFindings(list) => {
+                Response::FindingList(Box::new(self.master.list_findings(list.after_id, list.limit)))
             }
             Request::GetStatus(_) => Response::CellStatus(Box::new(self.status())),
             _ => {
@@ -29,11 +35,12 @@ impl Control {
         }
     }
 
-    fn heartbeat(&self, heartbeat: Heartbeat) -> Response {
+    async fn heartbeat(&self, mut heartbeat: Heartbeat) -> Response {
         if heartbeat.host == 0 {
             return ErrorReply::new(ErrorCode::Malformed, 0, "hosts are numbered from 1").into();
         }
         let host = HostId(heartbeat.host);
+        let findings = take(&mut heartbeat.findings);
         let listing = match self.master.heard(heartbeat) {
             Ok(listing) => listing,
             Err(late @ HeartbeatRefused::Late) => {
@@ -45,6 +52,10 @@ impl Control {
                 return ErrorReply::new(ErrorCode::Unsupported, u64::from(host.0), full.to_string()).into();
             }
         };
+        // Its host lives, whatever comes of its findings; but it keeps them until they are in the store.
+        if let Err(error) = self.master.keep(&findings).await {
+            return not_kept(error);
+        }
         Response::HeartbeatReply(Box::new(HeartbeatReply { cell: self.master.cell().into(), listing }))
     }
 
@@ -80,6 +91,12 @@ impl Control {
         self.master.fill_status(&mut status);
         status
     }
+}
+
+/// The caller keeps its findings and tells them again.
+fn not_kept(error: TableError) -> Response {
+    tracing::error!(%error, "findings are not in the store yet");
+    error.reply().into()
 }
 
 fn done() -> Response {

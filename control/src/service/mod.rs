@@ -99,7 +99,7 @@ impl Service for Control {
             if Catalog::serves(&request) {
                 self.catalog.handle(request).await.into()
             } else {
-                self.administer(&call, request).into()
+                self.administer(&call, request).await.into()
             }
         })
     }

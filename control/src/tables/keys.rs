@@ -25,6 +25,7 @@ pub enum Table {
     Reclaim = 0x40,
     Volume = 0x50,
     Bucket = 0x51,
+    Finding = 0x60,
 }
 
 /// Keys from `begin` up to, and without, `end`.
@@ -260,6 +261,7 @@ mod tests {
                 Table::Reclaim,
                 Table::Volume,
                 Table::Bucket,
+                Table::Finding,
             ]
             .into_iter()
             .find(|table| *table as u8 == byte);

@@ -5,6 +5,7 @@
 
 pub mod block_index;
 pub mod bytes;
+pub mod findings;
 pub mod intents;
 pub mod keys;
 pub mod manifests;

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use shingle_control::tables::block_index::{Block, Placement, PlacementKind};
+use shingle_control::tables::findings::{Finding, FindingKey, What};
 use shingle_control::tables::intents::{Intent, IntentState};
 use shingle_control::tables::manifests::{Chunk, Entry, Manifest, ManifestKind, PlaceKey, Segment};
 use shingle_control::tables::objects::{Object, ObjectKey, S3Bucket};
@@ -15,7 +16,9 @@ use shingle_control::tables::uploads::{Completion, Part, PartKey, Upload, Upload
 use shingle_proto::ids::{
     BlockHash, BucketId, CellId, ExtentId, Generation, KekVersion, ManifestId, OsdId, PutId, PutToken, VolumeId,
 };
-use shingle_proto::message::{ChecksumType, Compression, ObjectHeaders, UserMetadata};
+use shingle_proto::message::{
+    ChecksumType, Compression, FindingKind, FindingOwner, FindingState, ObjectHeaders, UserMetadata,
+};
 
 const MANIFEST: ManifestId = ManifestId(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff);
 
@@ -177,6 +180,31 @@ fn the_reclaim_queue() {
     let completed = Why::Completed { completion: Completion(0xabcd) };
     hold("reclaim_completed", ReclaimKey::Parts(MANIFEST), Reclaim { queued_ms: 99, why: completed });
     hold("reclaim_upload_aborted", ReclaimKey::Parts(MANIFEST), Reclaim { queued_ms: 99, why: Why::UploadAborted });
+}
+
+#[test]
+fn findings() {
+    let block = What::Block { hash: BlockHash([7; 32]), put_id: PutId(0x1122) };
+    let key = |kind, what| FindingKey { osd: OsdId(0x0102_0304), extent: ExtentId(5), kind, what };
+    let finding = Finding {
+        id: 77,
+        found_ms: 1_700_000_000_123,
+        last_ms: 1_700_000_060_123,
+        count: 3,
+        owner: FindingOwner::Repair,
+        state: FindingState::Open,
+        ended_ms: 0,
+        detail: "the payload's checksum is wrong, at offset 4096 of the extent".into(),
+    };
+    hold("finding_block", key(FindingKind::RecordDamaged, block), finding.clone());
+    let explained = Finding {
+        owner: FindingOwner::Recovery,
+        state: FindingState::Explained,
+        ended_ms: 1_700_000_090_000,
+        ..finding
+    };
+    let part = What::Part("grün, at offset 0 of the extent".into());
+    hold("finding_part", key(FindingKind::TornTail, part), explained);
 }
 
 #[test]

@@ -11,8 +11,9 @@ use shingle_control::config::ControlConfig;
 use shingle_control::process;
 use shingle_proto::ids::ExtentId;
 use shingle_proto::message::{
-    CellStatus, CloseExtent, ErrorCode, Finding, FindingKind, GetStatus, GetVolumes, Id128, ReportFinding,
-    ReportSuspect, Request, Response, Role, SuspectReason, Volumes,
+    CellStatus, CloseExtent, ErrorCode, Finding, FindingKind, FindingOwner, FindingRecord, FindingState, GetStatus,
+    GetVolumes, Hash256, Heartbeat, Id128, ListFindings, ReportFinding, ReportSuspect, Request, Response, Role,
+    SuspectReason, Volumes,
 };
 use shingle_seam::World;
 use shingle_seam::on_tokio;
@@ -206,26 +207,76 @@ fn a_host_without_room_leaves_no_half_made_volume() {
     });
 }
 
+fn finding(kind: FindingKind, put_id: u64, detail: &str) -> Finding {
+    let hash = (put_id > 0).then_some(Hash256 { bytes: [7; 32] });
+    Finding { kind, osd: 100, extent: Id128 { hi: 1, lo: 2 }, hash, put_id, detail: detail.to_string() }
+}
+
+async fn all_findings(rig: &Rig) -> Vec<FindingRecord> {
+    let mut found: Vec<FindingRecord> = Vec::new();
+    loop {
+        let after_id = found.last().map_or(0, |record| record.id);
+        let list = Request::ListFindings(Box::new(ListFindings { after_id, limit: 2 }));
+        let Ok(Response::FindingList(page)) = rig.ask(list).await else { panic!("no list") };
+        assert!(page.findings.len() <= 2);
+        found.extend(page.findings);
+        if page.end {
+            return found;
+        }
+    }
+}
+
 #[test]
-fn findings_are_kept_full_volumes_close_and_foreign_requests_are_refused() {
+fn findings_outlive_the_control_process_and_the_same_damage_is_one() {
+    run(async {
+        let rig = Rig::new(5);
+        let control = rig.start_control();
+        rig.volumes_when("some volumes", |volumes| !volumes.volumes.is_empty()).await;
+        let damaged = finding(FindingKind::RecordDamaged, 3, "the payload's checksum is wrong");
+        let found = [
+            damaged.clone(),
+            finding(FindingKind::RecordDamaged, 4, "the payload's checksum is wrong"),
+            finding(FindingKind::UnreadableSector, 0, "unreadable, at offset 4096 of the extent"),
+            finding(FindingKind::UnreadableSector, 0, "unreadable, at offset 8192 of the extent"),
+        ];
+        // With a heartbeat, twice, and by a gateway in other words.
+        let listing = 0;
+        for sequence in 1..=2 {
+            let findings = found.to_vec();
+            let beat = Heartbeat { host: 9, boot: 1, sequence, osds: Vec::new(), findings, listing };
+            rig.ask(Request::Heartbeat(Box::new(beat))).await.unwrap();
+        }
+        let by_gateway = Finding { detail: "not what was written".into(), ..damaged.clone() };
+        rig.ask(Request::ReportFinding(Box::new(ReportFinding { finding: Box::new(by_gateway) }))).await.unwrap();
+        let told = all_findings(&rig).await;
+        assert_eq!(told.iter().map(|record| (*record.finding).clone()).collect::<Vec<_>>(), found);
+        assert_eq!(told.iter().map(|record| record.count).collect::<Vec<_>>(), [3, 2, 2, 2]);
+        let open = (FindingOwner::Repair, FindingState::Open);
+        assert!(told.iter().all(|record| (record.owner, record.state) == open && record.found_ms > 0));
+        control.stop();
+
+        let control = rig.start_control();
+        rig.volumes_when("it is back", |volumes| !volumes.volumes.is_empty()).await;
+        let after = all_findings(&rig).await;
+        let lasting = |record: &FindingRecord| (record.id, record.found_ms, record.state, record.finding.clone());
+        assert_eq!(after.iter().map(lasting).collect::<Vec<_>>(), told.iter().map(lasting).collect::<Vec<_>>());
+        let status = rig.status().await;
+        assert_eq!((status.findings, status.findings_open, status.recent_findings.len()), (4, 4, 4));
+        let counts: Vec<_> = status.finding_counts.iter().map(|count| (count.kind, count.open, count.total)).collect();
+        assert_eq!(counts, [(FindingKind::RecordDamaged, 2, 2), (FindingKind::UnreadableSector, 2, 2)]);
+        // The same damage is still the same one.
+        rig.ask(Request::ReportFinding(Box::new(ReportFinding { finding: Box::new(damaged) }))).await.unwrap();
+        assert_eq!(rig.status().await.findings, 4);
+        control.stop();
+    });
+}
+
+#[test]
+fn full_volumes_close_and_foreign_requests_are_refused() {
     run(async {
         let rig = Rig::new(5);
         let control = rig.start_control();
         let before = rig.volumes_when("six volumes", |volumes| volumes.volumes.len() == 6).await;
-        let finding = Finding {
-            kind: FindingKind::HashMismatch,
-            osd: 100,
-            extent: Id128 { hi: 1, lo: 2 },
-            hash: None,
-            put_id: 3,
-            detail: "wrong bytes".to_string(),
-        };
-        let report = ReportFinding { finding: Box::new(finding.clone()) };
-        rig.ask(Request::ReportFinding(Box::new(report))).await.unwrap();
-        let status = rig.status().await;
-        let recent: Vec<_> = status.recent_findings.into_iter().map(|record| *record.finding).collect();
-        assert_eq!((status.findings, recent), (1, vec![finding]));
-
         let full = before.volumes[0].id;
         let report =
             ReportSuspect { osd: before.volumes[0].members[0].osd, volume: full, reason: SuspectReason::ExtentFull };

@@ -257,8 +257,18 @@ pub const MASTER_RETRY_MS: u64 = 2_000;
 pub const MASTER_ABSENT_MS: u64 = 4 * MASTER_STEP_MS;
 /// A host's answer to the master: creating or closing an extent.
 pub const EXTENT_ORDER_DEADLINE_MS: u64 = 5_000;
-/// Recent findings kept for the cell's status.
-pub const FINDINGS_KEPT_MAX: usize = 256;
+/// Findings that control keeps, in the store and in memory: about 1 KB each. Of one disk as many as its shard holds back,
+/// so that a disk that is all damage leaves room for others. What finds no room is found again by the next scrub.
+pub const FINDINGS_KEPT_MAX: usize = 16_384;
+pub const FINDINGS_OSD_MAX: usize = SHARD_FINDINGS_MAX;
+/// The finder's words, in a finding's row.
+pub const FINDING_DETAIL_BYTES_MAX: usize = 512;
+/// Damage that is told again and again changes its row this often.
+pub const FINDING_SAVE_MS: u64 = 60_000;
+/// Findings written in one transaction, listed in one answer, and named in the cell's status.
+pub const FINDINGS_PER_TRANSACTION_MAX: usize = 256;
+pub const FINDINGS_ANSWER_MAX: usize = 1024;
+pub const STATUS_FINDINGS_MAX: usize = 16;
 /// Extents listed one by one in the cell's status; a larger cell's status has their sums only.
 pub const STATUS_EXTENTS_MAX: usize = 10_000;
 
@@ -325,6 +335,9 @@ const _: () = assert!(COPY_BUDGET_BYTES >= 2 * SEALED_BYTES_MAX as u64);
 const _: () = assert!(READ_PATIENCE_MS < READ_DEADLINE_MS && HEDGE_DELAY_DEFAULT_MS < READ_PATIENCE_MS);
 // A heartbeat also has up to a few hundred OSDs of under 500 bytes and its findings.
 const _: () = assert!(HEARTBEAT_EXTENTS_MAX * 128 <= FRAME_BODY_BYTES_MAX as usize / 2);
+const _: () = assert!(FINDINGS_PER_TRANSACTION_MAX * 3 * (FINDING_DETAIL_BYTES_MAX + 128) < TRANSACTION_BYTES_MAX);
+const _: () = assert!(FINDINGS_ANSWER_MAX * 2 * (FINDING_DETAIL_BYTES_MAX + 256) < FRAME_BODY_BYTES_MAX as usize);
+const _: () = assert!(2 * FINDING_DETAIL_BYTES_MAX + 64 < STORE_KEY_BYTES_MAX);
 const _: () = assert!(EXTENT_AGES_MAX * 256 <= FRAME_BODY_BYTES_MAX as usize);
 const _: () = assert!(EXTENT_BYTES_DEFAULT > 8 * VOLUME_FREE_BYTES_MIN);
 const _: () = assert!(HOST_SUSPECT_MS >= 4 * HEARTBEAT_INTERVAL_MS);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use shingle_hw::faulty::{CommandKind, Fault};
+use shingle_proto::message::CellStatus;
 use shingle_tests::sim::cell::{CellShape, SimCell};
 use shingle_tests::sim::workload::{Content, create_bucket, get, put};
 
@@ -46,13 +47,26 @@ fn a_read_that_is_wrong_is_a_finding_and_another_copy_is_served() {
             }
         }
         let found = get(&inside.core(0), "rots").await;
+        inside.inject_store_faults(200, 200);
         // With every first read damaged, the gateway may run out of members, but never serves wrong bytes.
         if let Ok(found) = found {
             assert_eq!(found, bytes);
         }
         assert_eq!(get(&inside.core(0), "rots").await.unwrap(), bytes);
         inside.executor.sleep(Duration::from_secs(5)).await;
-        assert!(inside.status().await.unwrap().findings > 0, "damage is a finding");
+        inside.inject_store_faults(0, 0);
+        let told = inside.status().await.unwrap();
+        assert!(told.findings > 0 && told.findings == told.findings_open, "damage is a finding");
+        // Told once, it outlives the control process.
+        inside.kill_control();
+        inside.restart_dead();
+        inside.wait_ready().await;
+        let after = inside.status().await.unwrap();
+        assert_eq!((after.findings, after.findings_open), (told.findings, told.findings_open));
+        let lasting = |status: &CellStatus| -> Vec<_> {
+            status.recent_findings.iter().map(|record| (record.id, record.finding.clone())).collect()
+        };
+        assert_eq!(lasting(&after), lasting(&told));
     });
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use clap::Args;
 use shingle_proto::message::CellStatus;
@@ -12,8 +12,9 @@ use crate::failure::Failure;
 use crate::output;
 use crate::s3::endpoint::{default_dir, process_variables};
 use crate::status::ask::{cell_status, peers};
-use crate::status::document::StatusDocument;
+use crate::status::document::{FindingDocument, StatusDocument};
 use crate::status::extents;
+use crate::status::findings;
 use crate::status::redraw::Redraw;
 use crate::status::view::{self, Counters};
 use crate::up::cell_file::CellFile;
@@ -25,6 +26,7 @@ Examples:
   shingle status --watch
   shingle status --json | jq .dedup_ratio
   shingle status --extents 20
+  shingle status --findings --json | jq '.[].detail'
   shingle status --control 127.0.0.1:7001";
 
 /// Show hosts, disks, volumes and what is stored
@@ -46,6 +48,9 @@ pub struct StatusArgs {
     /// Show the N extents of every disk that were verified longest ago
     #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "10", conflicts_with = "watch")]
     pub extents: Option<usize>,
+    /// Show every finding: bytes that are not what was written, with their owner and state
+    #[arg(long, conflicts_with_all = ["watch", "extents"])]
+    pub findings: bool,
 }
 
 /// Runs the command.
@@ -66,10 +71,23 @@ pub async fn run(args: StatusArgs) -> Result<(), Failure> {
             false => extents::lines(&document).iter().try_for_each(output::line),
         };
     }
+    if args.findings {
+        let found = findings::all(&peers, control).await?;
+        return match args.json {
+            true => output::json(&found.iter().map(FindingDocument::from).collect::<Vec<_>>()),
+            false => found.iter().map(|record| view::finding(record, now_ms())).try_for_each(output::line),
+        };
+    }
     if args.json {
         return output::json(&StatusDocument::from(&status));
     }
     lines(&status, None).iter().try_for_each(output::line)
+}
+
+/// Unix time.
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The control plane of the cell in a directory.
@@ -112,6 +130,6 @@ pub fn lines(status: &CellStatus, traffic: Option<String>) -> Vec<String> {
     lines.extend(view::problems(status));
     lines.push(String::new());
     lines.extend(view::disks(status).lines().map(str::to_string));
-    lines.extend(view::findings(status));
+    lines.extend(view::findings(status, now_ms()));
     lines
 }

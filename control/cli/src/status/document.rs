@@ -1,8 +1,8 @@
 //! The status as a JSON document: the fields of the wire's `CellStatus` under their own names, and a few ratios.
 
 use serde::Serialize;
-use shingle_proto::ids::{CellId, ExtentId, OsdId};
-use shingle_proto::message::{CellStatus, Finding, HostReport, OsdReport, Problem, ScrubStatus};
+use shingle_proto::ids::{BlockHash, CellId, ExtentId, OsdId};
+use shingle_proto::message::{CellStatus, FindingCount, FindingRecord, HostReport, OsdReport, Problem, ScrubStatus};
 
 /// The whole cell.
 #[derive(Serialize)]
@@ -29,11 +29,15 @@ pub struct StatusDocument {
     pub references: u64,
     pub intents: u64,
     pub reclaim_queue: u64,
+    /// All that are known, and those of them that have not come to an end.
     pub findings: u64,
+    pub findings_open: u64,
+    pub finding_counts: Vec<FindingCountDocument>,
     pub commit_p50_us: u32,
     pub commit_p99_us: u32,
     pub commits: u64,
     pub syncs: u64,
+    /// The newest few, newest last.
     pub recent_findings: Vec<FindingDocument>,
     /// `Nothing`, or why no further volume can be opened: `Hosts`, `Room`.
     pub lack: &'static str,
@@ -120,13 +124,38 @@ pub fn scrub_eta_ms(scrub: &ScrubStatus) -> Option<u64> {
     }
 }
 
-/// Something that is not as it should be.
+/// Bytes that are not what somebody promised. Times are in Unix milliseconds.
 #[derive(Serialize)]
 pub struct FindingDocument {
+    pub id: u64,
     pub kind: &'static str,
     pub osd: String,
     pub extent: String,
+    /// The block, if it is known which one.
+    pub hash: Option<String>,
+    pub put_id: Option<u64>,
     pub detail: String,
+    pub owner: &'static str,
+    pub state: &'static str,
+    pub found_ms: u64,
+    /// When it was told last, and how often it was.
+    pub last_ms: u64,
+    pub count: u64,
+    pub ended_ms: Option<u64>,
+}
+
+/// Findings of one kind.
+#[derive(Serialize)]
+pub struct FindingCountDocument {
+    pub kind: &'static str,
+    pub open: u64,
+    pub total: u64,
+}
+
+impl From<&FindingCount> for FindingCountDocument {
+    fn from(count: &FindingCount) -> Self {
+        Self { kind: count.kind.variant_name().unwrap_or("Unknown"), open: count.open, total: count.total }
+    }
 }
 
 /// Something that keeps the cell from being healthy.
@@ -181,13 +210,15 @@ impl From<&CellStatus> for StatusDocument {
             intents: status.intents,
             reclaim_queue: status.reclaim_queue,
             findings: status.findings,
+            findings_open: status.findings_open,
+            finding_counts: status.finding_counts.iter().map(Into::into).collect(),
             commit_p50_us: status.commit_p50_us,
             commit_p99_us: status.commit_p99_us,
             commits: status.commits,
             syncs: status.syncs,
             lack: status.lack.variant_name().unwrap_or("Unknown"),
             problems: status.problems.iter().map(Into::into).collect(),
-            recent_findings: status.recent_findings.iter().map(|record| record.finding.as_ref().into()).collect(),
+            recent_findings: status.recent_findings.iter().map(Into::into).collect(),
         }
     }
 }
@@ -231,13 +262,23 @@ impl From<&OsdReport> for OsdDocument {
     }
 }
 
-impl From<&Finding> for FindingDocument {
-    fn from(finding: &Finding) -> Self {
+impl From<&FindingRecord> for FindingDocument {
+    fn from(record: &FindingRecord) -> Self {
+        let finding = &record.finding;
         Self {
+            id: record.id,
             kind: finding.kind.variant_name().unwrap_or("Unknown"),
             osd: OsdId(finding.osd).to_string(),
             extent: ExtentId::from(&finding.extent).to_string(),
+            hash: finding.hash.as_ref().map(|hash| BlockHash::from(hash).to_string()),
+            put_id: finding.hash.as_ref().map(|_| finding.put_id),
             detail: finding.detail.clone(),
+            owner: record.owner.variant_name().unwrap_or("Unknown"),
+            state: record.state.variant_name().unwrap_or("Unknown"),
+            found_ms: record.found_ms,
+            last_ms: record.last_ms,
+            count: record.count,
+            ended_ms: (record.ended_ms > 0).then_some(record.ended_ms),
         }
     }
 }

@@ -4,5 +4,6 @@ pub mod ask;
 pub mod command;
 pub mod document;
 pub mod extents;
+pub mod findings;
 pub mod redraw;
 pub mod view;

@@ -4,10 +4,16 @@ use std::time::Duration;
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{Attribute, Cell, CellAlignment, Color, Table};
-use shingle_proto::message::{CellStatus, FindingRecord, HostReport, Lack, OsdReport, OsdState, Problem};
+use shingle_proto::ids::{BlockHash, ExtentId, OsdId};
+use shingle_proto::message::{
+    CellStatus, FindingCount, FindingRecord, FindingState, HostReport, Lack, OsdReport, OsdState, Problem,
+};
 
 use crate::status::document::{ratio, scrub_eta_ms, stored_bytes};
 use crate::{output, units};
+
+/// The newest findings that are shown beside everything else.
+const FINDINGS_SHOWN: usize = 5;
 
 /// Bytes that went to and came from the disks, as counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,9 +49,10 @@ impl Counters {
 pub fn summary(status: &CellStatus) -> Vec<String> {
     let times = |ratio: Option<f64>| ratio.map_or("-".into(), |ratio| format!("{ratio:.2} x"));
     let dim = |text: &str| console::style(format!("{text:<9}")).dim().to_string();
-    let findings = match status.findings {
-        0 => console::style("no findings".to_string()).green(),
-        count => console::style(units::counted(count, "finding")).red().bold(),
+    let findings = match (status.findings_open, status.findings) {
+        (0, 0) => console::style("no findings".to_string()).green(),
+        (0, all) => console::style(format!("{}, all ended", units::counted(all, "finding"))).green(),
+        (open, _) => console::style(units::counted(open, "open finding")).red().bold(),
     };
     let ready = match (status.ready, status.problems_total) {
         (false, _) => console::style("not ready").yellow(),
@@ -199,19 +206,47 @@ pub fn right(text: impl ToString) -> Cell {
     Cell::new(text).set_alignment(CellAlignment::Right)
 }
 
-/// The newest findings, one line each.
-pub fn findings(status: &CellStatus) -> Vec<String> {
-    let line = |record: &FindingRecord| {
-        let finding = &record.finding;
-        let kind = finding.kind.variant_name().unwrap_or("Unknown");
-        format!("{} on osd-{:x}: {}", console::style(kind).red(), finding.osd, finding.detail)
+/// How many findings of each kind there are, and the newest few.
+pub fn findings(status: &CellStatus, now_ms: u64) -> Vec<String> {
+    let kind = |count: &FindingCount| {
+        let name = count.kind.variant_name().unwrap_or("Unknown");
+        match count.total - count.open.min(count.total) {
+            0 => format!("{name} {}", count.open),
+            ended => format!("{name} {} and {ended} ended", count.open),
+        }
     };
-    status.recent_findings.iter().map(line).collect()
+    if status.recent_findings.is_empty() {
+        return Vec::new();
+    }
+    let kinds: Vec<_> = status.finding_counts.iter().map(kind).collect();
+    let heading = format!("{}{}", console::style("findings ").dim(), kinds.join(", "));
+    let newest = status.recent_findings.iter().rev().take(FINDINGS_SHOWN);
+    let untold = status.findings.saturating_sub(newest.len() as u64);
+    let more = (untold > 0).then(|| format!("and {}: shingle status --findings", units::counted(untold, "older one")));
+    let lines = newest.map(|record| finding(record, now_ms));
+    ["".to_string(), heading].into_iter().chain(lines).chain(more).collect()
+}
+
+/// One finding on a line.
+pub fn finding(record: &FindingRecord, now_ms: u64) -> String {
+    let finding = &record.finding;
+    let kind = finding.kind.variant_name().unwrap_or("Unknown");
+    let kind = match record.state {
+        FindingState::Open => console::style(kind).red(),
+        _ => console::style(kind).dim(),
+    };
+    let name = |name: Option<&str>| name.unwrap_or("Unknown").to_lowercase();
+    let (state, owner) = (name(record.state.variant_name()), name(record.owner.variant_name()));
+    let ago = units::duration(Duration::from_millis(now_ms.saturating_sub(record.last_ms)));
+    let times = if record.count > 1 { format!(", {} times", record.count) } else { String::new() };
+    let block = finding.hash.as_ref().map_or(String::new(), |hash| format!(", block {}", BlockHash::from(hash)));
+    let place = format!("{} extent {}{block}", OsdId(finding.osd), ExtentId::from(&finding.extent));
+    format!("{kind} {state} ({owner}), {ago} ago{times}: {}; {place}", output::visible(&finding.detail))
 }
 
 #[cfg(test)]
 mod tests {
-    use shingle_proto::message::ScrubStatus;
+    use shingle_proto::message::{Finding, ScrubStatus};
 
     use super::*;
 
@@ -282,6 +317,27 @@ mod tests {
         assert!(shown(ScrubStatus { pace_bytes: 0, ..scrub.clone() }).contains("99 %, not reading"));
         assert!(shown(ScrubStatus { left_bytes: 0, ..scrub.clone() }).contains("100 %"));
         assert!(!shown(ScrubStatus { held_bytes: 0, ..scrub }).contains('%'));
+    }
+
+    #[test]
+    fn findings_are_counted_by_kind_and_the_newest_shown_with_owner_and_state() {
+        console::set_colors_enabled(false);
+        assert!(findings(&CellStatus::default(), 0).is_empty());
+        let record = |id| FindingRecord {
+            id,
+            last_ms: id * 1000,
+            count: id,
+            finding: Box::new(Finding { osd: 7, detail: format!("flaw\n{id}"), ..Finding::default() }),
+            ..FindingRecord::default()
+        };
+        let mut status = CellStatus { findings: 30, findings_open: 29, ..CellStatus::default() };
+        status.finding_counts = vec![FindingCount { open: 29, total: 30, ..FindingCount::default() }];
+        status.recent_findings = (15..=30).map(record).collect();
+        assert!(summary(&status)[0].ends_with("29 open findings"), "{:?}", summary(&status));
+        let lines = findings(&status, 60_000);
+        assert_eq!(lines[1], "findings RecordDamaged 29 and 1 ended");
+        assert!(lines[2].starts_with("RecordDamaged open (repair), 30 s ago, 30 times: flaw\\n30; osd-7"), "{lines:?}");
+        assert_eq!((lines.len(), lines[7].as_str()), (8, "and 25 older ones: shingle status --findings"));
     }
 
     #[test]
