@@ -165,7 +165,7 @@ impl Appender<'_> {
         let clock = &self.core.world.clock;
         let _in_flight = self.core.load.begin(member.osd, self.sealed.len() as u64);
         let queued = clock.now();
-        let _place = self.core.sending.place(member.address, self.sealed.len()).await;
+        let _place = self.core.sending.place(member.osd, member.address, self.sealed.len()).await;
         if self.core.placement.blamed_since(member.osd, queued) {
             return Outcome::Blamed;
         }

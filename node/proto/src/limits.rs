@@ -106,6 +106,8 @@ pub const CPU_QUEUE_MAX: usize = 64;
 pub const SHARD_BUDGET_BYTES_DEFAULT: u64 = 128 * MIB;
 /// Credit a connection is given at HELLO: enough for a window of blocks, small enough that many gateways fit.
 pub const CONNECTION_CREDIT_BYTES: u32 = 32 * MIB as u32;
+/// Of that, what one gateway has on its way to one OSD: four blocks. What its disk does not take leaves others as much.
+pub const OSD_IN_FLIGHT_BYTES: u64 = 4 * (BLOCK_BYTES_MAX as u64 + KIB);
 /// Byte budget of a gateway: plain blocks, sealed blocks and blocks being read, all together.
 pub const GATEWAY_BUDGET_BYTES_DEFAULT: u64 = 256 * MIB;
 /// Blocks of one object in flight in a gateway at once: four for the interleaved hash, four being sealed and sent.
@@ -319,6 +321,8 @@ const _: () = assert!(HOST_FS_RESERVE_BYTES > DISK_ROOM_RESERVE_BYTES);
 const _: () = assert!(OSD_CLASS_QUEUE_MAX > OSD_READS_MAX + OSD_ACTIVE_EXTENTS_MAX);
 const _: () = assert!(EXTENT_BYTES_DEFAULT > 64 * SEALED_BYTES_MAX as u64);
 const _: () = assert!(CONNECTION_CREDIT_BYTES >= 2 * FRAME_PAYLOAD_BYTES_MAX);
+const _: () = assert!(BLOCK_BYTES_MAX as u64 + KIB >= SEALED_BYTES_MAX as u64);
+const _: () = assert!(CONNECTION_CREDIT_BYTES as u64 - OSD_IN_FLIGHT_BYTES >= 3 * SEALED_BYTES_MAX as u64);
 const _: () = assert!(CONNECTION_BODIES_BYTES_MAX >= FRAME_BODY_BYTES_MAX);
 const _: () = assert!(RECONNECT_MS_MIN < RECONNECT_MS_MAX);
 const _: () = assert!(SHARD_BUDGET_BYTES_DEFAULT >= 2 * CONNECTION_CREDIT_BYTES as u64);

@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use shingle_proto::ids::{OsdId, VolumeId};
 use shingle_proto::limits::{
-    BLOCK_BYTES_MAX, HOST_SUSPECT_MS, RECORD_ALIGN_BYTES, VOLUMES_REFRESH_MS, VOLUMES_STALE_MS, VOLUMES_WAIT_MS,
+    BLOCK_BYTES_MAX, HOST_SUSPECT_MS, RECORD_ALIGN_BYTES, SUSPECT_MEMORY_MS, VOLUMES_REFRESH_MS, VOLUMES_STALE_MS,
+    VOLUMES_WAIT_MS,
 };
 use shingle_proto::message::{GetVolumes, Lack, Request, Volumes};
 use shingle_seam::World;
@@ -45,8 +46,18 @@ struct View {
     fetched: Option<Monotonic>,
     /// Volumes a host or a failed put showed to be closed, since when: skipped until the control plane has followed.
     shut: BTreeMap<VolumeId, Monotonic>,
-    /// OSDs that failed a put of this gateway, since when: all of its puts avoid them for `HOST_SUSPECT_MS`.
+    /// OSDs that failed a put of this gateway, since when: all of its puts avoid them for `HOST_SUSPECT_MS`, and take
+    /// others first where there are others for `SUSPECT_MEMORY_MS`.
     blamed: BTreeMap<OsdId, Monotonic>,
+}
+
+impl View {
+    /// Whether a member failed within so many milliseconds before the view was asked for: control has followed since.
+    fn blames(&self, volume: &Placed, within_ms: u64) -> bool {
+        let late =
+            |since: &Monotonic| self.fetched.is_some_and(|asked| asked >= *since + Duration::from_millis(within_ms));
+        volume.members.iter().filter_map(|member| self.blamed.get(&member.osd)).any(|since| !late(since))
+    }
 }
 
 /// The chooser of volumes.
@@ -101,7 +112,8 @@ impl Placement {
         let now = self.world.clock.now();
         let mut news = view.shut.insert(volume, now).is_none();
         if let Some(osd) = osd {
-            news |= view.blamed.insert(osd, now).is_none();
+            let before = view.blamed.insert(osd, now);
+            news |= before.is_none_or(|before| now - before >= Duration::from_millis(HOST_SUSPECT_MS));
         }
         view.fetched = None;
         if osd.is_some() {
@@ -175,25 +187,25 @@ impl Placement {
         }
         view.lack = volumes.lack;
         view.fetched = Some(sent);
-        let forgiving = Duration::from_millis(HOST_SUSPECT_MS);
-        view.shut.retain(|_, since| sent < *since + forgiving);
-        view.blamed.retain(|_, since| sent < *since + forgiving);
+        view.shut.retain(|_, since| sent < *since + Duration::from_millis(HOST_SUSPECT_MS));
+        view.blamed.retain(|_, since| sent < *since + Duration::from_millis(SUSPECT_MEMORY_MS));
     }
 
     fn pick(&self, avoid: &Avoid, sealed_bytes: u64, patient: bool) -> Option<Rc<Placed>> {
         let view = self.view.borrow();
         // Header and padding of a record are at most two alignment units.
         let record_bytes = sealed_bytes + 2 * u64::from(RECORD_ALIGN_BYTES);
-        let blamed = |volume: &Placed| volume.members.iter().any(|member| view.blamed.contains_key(&member.osd));
         let admits = |volume: &Placed| match patient {
-            true => avoid.admits(volume) && !blamed(volume),
+            true => avoid.admits(volume) && !view.blames(volume, HOST_SUSPECT_MS),
             false => avoid.admits_hosts_again(volume),
         };
         let roomy = |volume: &OpenVolume| volume.free_bytes.get() >= record_bytes;
         let shut = |volume: &OpenVolume| view.shut.contains_key(&volume.placed.id);
         let eligible: Vec<&OpenVolume> =
             view.volumes.iter().filter(|volume| roomy(volume) && !shut(volume) && admits(&volume.placed)).collect();
-        let chosen = self.better_of_two(&eligible)?;
+        let good = |volume: &OpenVolume| !view.blames(&volume.placed, SUSPECT_MEMORY_MS);
+        let others: Vec<&OpenVolume> = eligible.iter().copied().filter(|volume| good(volume)).collect();
+        let chosen = self.better_of_two(if others.is_empty() { &eligible } else { &others })?;
         chosen.free_bytes.set(chosen.free_bytes.get() - record_bytes);
         Some(chosen.placed.clone())
     }
@@ -214,5 +226,76 @@ impl Placement {
         let in_flight = volume.placed.members.iter().map(|member| self.load.bytes(member.osd)).max().unwrap_or(0);
         let load_bytes = in_flight.max(volume.reported_load_bytes);
         (load_bytes / u64::from(BLOCK_BYTES_MAX), Reverse(volume.free_bytes.get()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use shingle_proto::message::{Member, Role, Volume};
+    use shingle_seam::on_tokio;
+    use shingle_seam::rpc::Peers;
+
+    use super::*;
+
+    const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
+
+    fn placement() -> Placement {
+        let world = on_tokio::world(1);
+        let peers = Rc::new(Peers::new(world.clone(), Role::Gateway, "test".into()));
+        let control = Rc::new(ControlClient::new(world.clone(), peers, NOWHERE));
+        Placement::new(world, control, Rc::default())
+    }
+
+    /// Volume n has the OSDs n and 100.
+    fn volumes(count: u64) -> Volumes {
+        let member = |osd: u64| Member { osd, host: osd as u32, address: NOWHERE.to_string(), ..Member::default() };
+        let volume = |id| Volume {
+            id,
+            open: true,
+            free_bytes: 1 << 40,
+            members: vec![member(id), member(100)],
+            ..Volume::default()
+        };
+        Volumes { copies: 2, volumes: (1..=count).map(volume).collect(), ..Volumes::default() }
+    }
+
+    fn chosen(placement: &Placement) -> Vec<u64> {
+        let pick = |_| placement.pick(&Avoid::default(), 1000, true).map(|volume| volume.id.0);
+        let mut ids: Vec<u64> = (0..100).filter_map(pick).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
+
+    #[tokio::test]
+    async fn an_osd_that_failed_lately_is_taken_last_and_forgiven_later() {
+        let placement = placement();
+        let now = placement.world.clock.now();
+        let later = |ms| now + Duration::from_millis(ms + 1_000);
+        placement.take(volumes(3), now);
+        assert_eq!(chosen(&placement), [1, 2, 3]);
+        placement.distrust(VolumeId(9), Some(OsdId(2)));
+        placement.take(volumes(3), later(0));
+        assert_eq!(chosen(&placement), [1, 3]);
+        placement.take(volumes(3), later(HOST_SUSPECT_MS));
+        assert_eq!(chosen(&placement), [1, 3], "it may be taken again, but others come first");
+        placement.distrust(VolumeId(9), Some(OsdId(1)));
+        placement.distrust(VolumeId(9), Some(OsdId(3)));
+        placement.take(volumes(3), later(HOST_SUSPECT_MS));
+        assert_eq!(chosen(&placement), [1, 2, 3], "where there are no others it is taken");
+        placement.take(volumes(3), later(SUSPECT_MEMORY_MS));
+        assert_eq!(chosen(&placement), [1, 2, 3]);
+    }
+
+    #[tokio::test]
+    async fn what_just_failed_is_avoided_and_news_only_once() {
+        let placement = placement();
+        placement.take(volumes(1), placement.world.clock.now());
+        assert!(placement.distrust(VolumeId(9), Some(OsdId(1))));
+        assert!(!placement.distrust(VolumeId(9), Some(OsdId(1))), "known");
+        placement.take(volumes(1), placement.world.clock.now());
+        assert!(chosen(&placement).is_empty());
     }
 }

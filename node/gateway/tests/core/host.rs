@@ -28,6 +28,9 @@ type Records = BTreeMap<(BlockHash, u64), Vec<u8>>;
 pub struct FakeHost {
     pub appends: Cell<Mode>,
     pub reads: Cell<Mode>,
+    /// Appends to extents of this volume are never answered: one disk of the host's has stalled.
+    pub stalled_volume: Cell<Option<u64>>,
+    pub appends_started: Cell<u32>,
     pub records: RefCell<BTreeMap<(u64, u64), Records>>,
     pub reads_started: Cell<u32>,
     /// Requests that were dropped before they were answered.
@@ -53,6 +56,8 @@ impl FakeHost {
         Rc::new(Self {
             appends: Cell::new(Mode::Works),
             reads: Cell::new(Mode::Works),
+            stalled_volume: Cell::new(None),
+            appends_started: Cell::new(0),
             records: RefCell::default(),
             reads_started: Cell::new(0),
             cancelled: Cell::new(0),
@@ -84,6 +89,10 @@ impl FakeHost {
     async fn answer(&self, request: Request, payload: Option<Vec<u8>>) -> Result<Answer<Vec<u8>>, ErrorReply> {
         match request {
             Request::Append(append) => {
+                self.appends_started.set(self.appends_started.get() + 1);
+                if self.stalled_volume.get() == Some(append.extent.hi) {
+                    std::future::pending::<()>().await;
+                }
                 self.behave(&self.appends).await?;
                 let mut records = self.records.borrow_mut();
                 let extent = records.entry((append.extent.hi, append.extent.lo)).or_default();
