@@ -174,6 +174,10 @@ impl OsdHealth {
         self.suspicion.is_some_and(|suspicion| now - suspicion.at > Duration::from_millis(HOST_SUSPECT_MS))
     }
 
+    fn suspected_within(&self, now: Monotonic, time: Duration) -> bool {
+        self.suspicion.is_some_and(|suspicion| now - suspicion.at < time)
+    }
+
     fn in_quarantine(&self, now: Monotonic) -> bool {
         self.suspicion.is_some_and(|suspicion| now - suspicion.at < suspicion.quarantine())
     }
@@ -276,6 +280,12 @@ impl Health {
     /// Whether the OSD may be given new extents: healthy, and its open ones are known.
     pub fn takes_extents(&self, osd: OsdId, now: Monotonic) -> bool {
         self.osds.get(&osd).is_some_and(|osd| osd.begun) && self.liveness(osd, now) == Liveness::Healthy
+    }
+
+    /// Whether something spoke against the OSD within `SUSPECT_MEMORY_MS`, be it healthy again or not.
+    pub fn suspected_lately(&self, osd: OsdId, now: Monotonic) -> bool {
+        let memory = Duration::from_millis(SUSPECT_MEMORY_MS);
+        self.osds.get(&osd).is_some_and(|osd| osd.suspected_within(now, memory))
     }
 
     fn next_listing(&mut self) -> u64 {

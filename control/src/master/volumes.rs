@@ -1,7 +1,8 @@
 //! Which volumes to open: for every living host one that avoids it, and one to spare.
 //!
 //! Pure. With as many hosts as copies nobody can be avoided, and two volumes are kept. An OSD never gets more than
-//! `OSD_OPEN_EXTENTS_MAX` open extents; among the others those with the fewest open and the most free extents come first.
+//! `OSD_OPEN_EXTENTS_MAX` open extents; among the others those with the fewest open and the most free extents come first,
+//! and last of all those that were suspect lately: they have the fewest open because their volumes were closed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,8 +22,17 @@ const VOLUMES_WITHOUT_CHOICE: usize = 2;
 struct Candidate {
     osd: OsdId,
     host: HostId,
+    /// Suspect lately.
+    doubtful: bool,
     open: usize,
     free: usize,
+}
+
+impl Candidate {
+    /// Lower comes first.
+    fn rank(&self) -> (bool, usize, usize, OsdId) {
+        (self.doubtful, self.open, usize::MAX - self.free, self.osd)
+    }
 }
 
 /// What there is and what was planned so far.
@@ -112,9 +122,8 @@ impl Plan {
     fn open(&mut self, avoid: Option<HostId>) -> bool {
         let mut best: BTreeMap<HostId, &Candidate> = BTreeMap::new();
         for candidate in self.candidates.iter().filter(|candidate| Some(candidate.host) != avoid) {
-            let rank = |candidate: &Candidate| (candidate.open, usize::MAX - candidate.free, candidate.osd);
             let chosen = best.entry(candidate.host).or_insert(candidate);
-            if rank(candidate) < rank(chosen) {
+            if candidate.rank() < chosen.rank() {
                 *chosen = candidate;
             }
         }
@@ -122,7 +131,7 @@ impl Plan {
         // Hosts that nothing avoids yet stay out if they can: this volume then avoids them too.
         ranked.sort_by_key(|candidate| {
             let unavoidable = !self.avoidable_without(candidate.host, None);
-            (unavoidable, candidate.open, usize::MAX - candidate.free, candidate.osd)
+            (unavoidable, candidate.rank())
         });
         if ranked.len() < self.copies {
             return false;
@@ -168,6 +177,7 @@ fn candidates(view: &View, now: Monotonic) -> Vec<Candidate> {
     let candidates = welcome.map(|(id, osd)| Candidate {
         osd: *id,
         host: osd.host,
+        doubtful: view.health.suspected_lately(*id, now),
         open: open.get(id).copied().unwrap_or(0),
         // Extents made since the last heartbeat are not counted in it yet.
         free: (osd.report.extents_free as usize).saturating_sub(unreported.get(id).copied().unwrap_or(0)),

@@ -116,6 +116,27 @@ fn a_suspect_osd_loses_exactly_its_volumes_at_once_and_gets_no_new_ones() {
 }
 
 #[test]
+fn an_osd_that_was_suspect_lately_is_taken_last() {
+    let mut cell = Cell::settled(5);
+    let blamed = osd(2, 1);
+    cell.view.health.suspect(cell.now, blamed);
+    cell.pass(Duration::from_millis(SUSPECT_QUARANTINE_MS) + SECOND);
+    assert_eq!(cell.view.health.liveness(blamed, cell.now), Liveness::Healthy);
+    let replace_all = |cell: &mut Cell| {
+        cell.view.volumes.values_mut().for_each(|volume| volume.reported_full = true);
+        cell.pass(SECOND);
+        assert!((1..=5).all(|host| cell.avoidable(host)));
+        cell.view.volumes.values().flat_map(|volume| &volume.row.members).filter(|m| m.osd == blamed).count()
+    };
+    assert_eq!(replace_all(&mut cell), 0, "its host has another disk");
+    cell.disks.get_mut(&osd(2, 0)).unwrap().free = 0;
+    let needed = replace_all(&mut cell);
+    assert!(needed > 0, "where nothing else makes every host avoidable it is taken all the same");
+    cell.pass(Duration::from_millis(SUSPECT_MEMORY_MS));
+    assert!(replace_all(&mut cell) >= needed, "forgotten");
+}
+
+#[test]
 fn a_disk_that_comes_and_goes_does_not_open_and_close_volumes_for_ever() {
     let mut cell = Cell::settled(5);
     let minutes = 5;
