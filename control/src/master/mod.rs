@@ -7,6 +7,7 @@
 mod carry_out;
 mod findings;
 pub mod health;
+mod lack;
 pub mod problems;
 pub mod reclaim;
 pub mod step;
@@ -29,6 +30,7 @@ use tokio::sync::Notify;
 
 use self::findings::Findings;
 use self::health::HeartbeatRefused;
+use self::lack::{LackWatch, News};
 use self::step::step;
 use self::view::View;
 use crate::service::catalog::Locate;
@@ -102,6 +104,7 @@ impl Master {
     /// Decides and gives orders until dropped.
     pub async fn run(self: Rc<Self>) {
         let mut last = self.now();
+        let mut lack = LackWatch::new(last);
         loop {
             let now = self.now();
             if now - last > Duration::from_millis(MASTER_ABSENT_MS) {
@@ -109,6 +112,12 @@ impl Master {
                 self.view.borrow_mut().health.absent_for(now - last);
             }
             last = now;
+            let lacking = volumes::lack(&self.view.borrow(), now);
+            match lack.look(lacking, now) {
+                Some(News::Begins(lack)) => tracing::warn!(?lack, "no further volume can be opened"),
+                Some(News::Ends(lack)) => tracing::info!(?lack, "volumes can be opened again"),
+                None => {}
+            }
             let orders = step(&self.view.borrow(), now);
             for order in orders {
                 self.give(order);
