@@ -1,122 +1,47 @@
-//! What one caller does to the store must not keep the thread that serves the others.
+//! What one caller does to the store must not keep the thread that serves the others. That dropping a reference scans no
+//! others is held in the catalog's suite (`dropping_one_of_many_references_scans_none_of_them`).
 
-use std::cell::Cell;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
 
-use shingle_control::store::Store;
+use futures_util::FutureExt;
+use futures_util::future::join_all;
 use shingle_control::store::embedded::EmbeddedStore;
-use shingle_control::tables::Tables;
-use shingle_control::tables::block_index::Block;
-use shingle_control::tables::references::{add_reference, drop_reference};
-use shingle_control::tables::work::Work;
-use shingle_proto::ids::{BlockHash, CellId, ManifestId};
-use shingle_proto::message::{BlockRow, Compression};
+use shingle_control::store::{RangeRead, Store};
+use shingle_proto::limits::{STORE_READERS, STORE_READS_MAX};
 use shingle_seam::clock::SystemClock;
-use shingle_seam::on_tokio;
 
-use crate::rig::{content, run};
+use crate::rig::run;
 
-const HASH: BlockHash = BlockHash([7; 32]);
-/// References dropped by one transaction.
-const BATCH: u128 = 100;
-/// An idle machine needs less than 20 ms; other tests may have the processor meanwhile. Scanning the dropped references
-/// on this thread took seconds.
-const STALL_MAX: Duration = Duration::from_millis(500);
-/// As above: an idle machine needs a second, a scan for each reference takes minutes.
-const DROPS_MAX: Duration = Duration::from_secs(20);
+const ROWS: usize = 20_000;
 
-fn block() -> Block {
-    let row = BlockRow { plain_bytes: 1, sealed_bytes: 1, wrapped_key: vec![1], bucket: 1, ..BlockRow::default() };
-    Block::stored(&BlockRow { compression: Compression::None, ..row }, CellId(1))
-}
-
-async fn add_all(tables: &Tables, references: u128) {
-    let insert = tables.run(async |work: &Work| {
-        work.insert(&HASH, &block());
-        Ok(())
-    });
-    insert.await.unwrap();
-    for first in (0..references).step_by(BATCH as usize) {
-        let add = tables.run(async |work: &Work| {
-            for manifest in first..first + BATCH {
-                add_reference(work, HASH, ManifestId(manifest)).await?;
-            }
-            Ok(())
-        });
-        add.await.unwrap();
-    }
-}
-
-/// Drops all references, the first ones first: every scan from the beginning would pass over all that went before.
-async fn drop_all(tables: &Tables, references: u128) {
-    for first in (0..references).step_by(BATCH as usize) {
-        let drop_some = tables.run(async |work: &Work| {
-            for manifest in first..first + BATCH {
-                if drop_reference(work, HASH, ManifestId(manifest)).await? {
-                    let block = work.get::<Block>(&HASH).await?.expect("it had references");
-                    work.remove(&HASH, &block);
-                }
-            }
-            Ok(())
-        });
-        drop_some.await.unwrap();
-    }
-}
-
-/// Runs `work` beside a task that reads one key over and over. Gives how long the work took, and the longest time that
-/// the reader had to wait for its turn and its value.
-async fn beside_a_reader(store: &EmbeddedStore, work: impl Future<Output = ()>) -> (Duration, Duration) {
-    let start = Instant::now();
-    let longest = Cell::new(Duration::ZERO);
-    let reading = async {
-        loop {
-            let pause = Duration::from_millis(1);
-            let asked = Instant::now();
-            tokio::time::sleep(pause).await;
-            store.begin().get(b"key").await.unwrap();
-            longest.set(longest.get().max(asked.elapsed() - pause));
-        }
-    };
-    tokio::select! {
-        () = work => {}
-        () = reading => {}
-    }
-    (start.elapsed(), longest.get())
+fn everything() -> RangeRead {
+    RangeRead { begin: vec![0], end: vec![u8::MAX], limit: ROWS, reverse: false, snapshot: true }
 }
 
 #[test]
-fn dropping_ten_thousand_references_to_one_block_takes_no_scan_each_and_stalls_nobody() {
-    run(async {
-        const REFERENCES: u128 = 10_000;
-        let dir = tempfile::tempdir().unwrap();
-        let world = on_tokio::world(1);
-        let store = Rc::new(EmbeddedStore::open(dir.path(), world.clock.clone()).unwrap());
-        let tables = Tables::new(world, store.clone());
-        add_all(&tables, REFERENCES).await;
-        let (time, longest) = beside_a_reader(&store, drop_all(&tables, REFERENCES)).await;
-        println!("{REFERENCES} references dropped in {time:?}, the longest get took {longest:?}");
-        assert!(longest < STALL_MAX, "a get waited {longest:?}");
-        assert!(time < DROPS_MAX, "{time:?}");
-        assert_eq!(tables.look().get::<Block>(&HASH).await.unwrap(), None);
-    });
-}
-
-#[test]
-fn a_long_scan_stalls_nobody() {
+fn ranges_are_read_on_other_threads_and_nobody_who_gets_a_key_waits_for_them() {
     run(async {
         let dir = tempfile::tempdir().unwrap();
         let store = EmbeddedStore::open(dir.path(), Rc::new(SystemClock::new())).unwrap();
-        for batch in 0..100_u32 {
-            let transaction = store.begin();
-            for number in 0..1000_u32 {
-                transaction.set([batch.to_be_bytes(), number.to_be_bytes()].concat(), vec![0; 100]);
+        let transaction = store.begin();
+        (0..ROWS as u32).for_each(|row| transaction.set(row.to_be_bytes().to_vec(), vec![1; 10]));
+        transaction.commit().await.unwrap();
+        // As many ranges as may wait, far more than there are threads to read them.
+        let transactions: Vec<_> = (0..STORE_READS_MAX).map(|_| store.begin()).collect();
+        let (mut waiting, mut read) = (Vec::new(), 0);
+        for transaction in &transactions {
+            // Asked for, not read: this thread is free again at once.
+            let mut range = transaction.range(everything());
+            match range.as_mut().now_or_never() {
+                Some(_) => read += 1,
+                None => waiting.push(range),
             }
-            transaction.commit().await.unwrap();
+            let got = store.begin().get(&[0, 0, 0, 7]).now_or_never();
+            assert_eq!(got, Some(Ok(Some(vec![1; 10]))), "a get is answered at its first poll, whatever is being read");
         }
-        let scan = async { assert_eq!(content(&store).await.len(), 100_000) };
-        let (time, longest) = beside_a_reader(&store, scan).await;
-        println!("100,000 pairs read in {time:?}, the longest get took {longest:?}");
-        assert!(longest < STALL_MAX, "a get waited {longest:?} while all was read in {time:?}");
+        assert!(read < STORE_READS_MAX / 2, "{read} of {STORE_READS_MAX} ranges were read before anybody waited");
+        const { assert!(STORE_READS_MAX > 8 * STORE_READERS) };
+        let pairs = join_all(waiting.into_iter().take(8)).await;
+        assert!(pairs.into_iter().all(|pairs| pairs.is_ok_and(|pairs| pairs.len() == ROWS)));
     });
 }

@@ -1,6 +1,6 @@
 //! Gets: the right bytes or an error, from whichever member has them, and no more work than somebody waits for.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use shingle_gateway::request::{ByteRange, CoreRequest, GatewayError};
 use shingle_proto::message::{ErrorCode, FindingKind};
@@ -120,20 +120,19 @@ fn a_block_corrupted_everywhere_is_an_error_and_never_wrong_bytes() {
 #[test]
 fn a_late_member_is_hedged_and_the_loser_cancelled() {
     in_cell(
-        |_| {},
+        // Who waits for the stalled member waits for longer than the test may take.
+        |config| config.read_deadline = Duration::from_secs(3600),
         async |cell| {
             let bytes = noise(4, 10_000);
             cell.put("o", &bytes).await.expect("stored");
             let late = cell.hosts.iter().find(|host| host.record_count() > 0).expect("a member");
             late.reads.set(Mode::Stalls);
-            let start = Instant::now();
             let mut gets = 0;
             while late.reads_started.get() < 2 {
                 assert!(cell.get("o").await.expect("read") == bytes);
                 gets += 1;
                 assert!(gets < 100, "the stalled member is asked at some time");
             }
-            assert!(start.elapsed() < Duration::from_secs(5), "nobody waited for the stalled member");
             cell.until("the loser is cancelled", || late.cancelled.get() == late.reads_started.get()).await;
             let asked = late.reads_started.get();
             for _ in 0..20 {
