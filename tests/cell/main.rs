@@ -6,4 +6,5 @@ mod crash;
 mod full_disk;
 mod harness;
 mod needles;
+mod problems;
 mod real_files;
