@@ -34,13 +34,16 @@ pub enum DeviceError {
     /// stays. Other writes may fail alike until there is space again.
     #[error("zone {}: no space left behind it for {length_bytes} bytes", zone.0)]
     NoSpace { zone: ZoneId, length_bytes: u64 },
+    /// The device was opened to be looked at: nothing on it can be changed.
+    #[error("the device is open for looking only")]
+    LookOnly,
     /// The device or its path is gone; nothing it had not flushed may be relied on.
     #[error("the device failed: {reason} (os error {errno})")]
     Failed { reason: &'static str, errno: i32 },
 }
 
 /// Every class that `DeviceError::class` can name.
-pub const ERROR_CLASSES: [&str; 12] = [
+pub const ERROR_CLASSES: [&str; 13] = [
     "invalid-field",
     "boundary",
     "full",
@@ -52,6 +55,7 @@ pub const ERROR_CLASSES: [&str; 12] = [
     "condition",
     "unreadable",
     "no-space",
+    "look-only",
     "failed",
 ];
 
@@ -70,6 +74,7 @@ impl DeviceError {
             Self::Condition { .. } => "condition",
             Self::Unreadable { .. } => "unreadable",
             Self::NoSpace { .. } => "no-space",
+            Self::LookOnly => "look-only",
             Self::Failed { .. } => "failed",
         }
     }

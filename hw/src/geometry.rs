@@ -2,6 +2,8 @@
 //!
 //! Invariant: a geometry that passed `check` makes every computation of a device address fit an `i64`.
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::DeviceError;
 
 /// Bytes in a zone of today's SMR hard disks.
@@ -16,8 +18,8 @@ const SMR_TRANSFER_BYTES: u32 = 16 * 1024 * 1024;
 /// Most zones of a device: 64 TB in zones of 16 MiB, well above what is sold.
 const ZONES_MAX: u32 = 1 << 22;
 
-/// A device's shape and limits. All sizes in bytes; zones are numbered from 0.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A device's shape and limits. All sizes in bytes; zones are numbered from 0. Reports and documents carry it as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Geometry {
     pub zones: u32,
     /// Distance between the starts of two zones.

@@ -4,7 +4,7 @@
 //! commands as ioctls only, which block: tens of microseconds for most, up to seconds for a reset on a busy SMR disk.
 //! They run on one thread of the device, in order, so that the shard never waits for them.
 //!
-//! Invariants: the node is open exclusively (not mounted, not held, no other Shingle); one write is in flight per
+//! Invariants: the node is open exclusively (not mounted, not held, no other Shingle) unless it is only looked at; one write is in flight per
 //! zone, at its write pointer; a device is known by its serial number, whatever its node is called today.
 
 mod ioctl;
@@ -34,8 +34,16 @@ pub fn open(path: &Path, ring: Rc<Ring>, pool: BufferPool) -> Result<BlockDevice
 
 /// As `open`, for devices that have no serial number: memory-backed ones, for tests. The caller vouches for `serial`.
 pub fn open_as(path: &Path, serial: Option<&str>, ring: Rc<Ring>, pool: BufferPool) -> Result<BlockDevice, OpenError> {
-    let found = open::examine(path, serial)?;
+    Ok(drive(open::examine(path, serial)?, ring, pool))
+}
+
+/// Opens a zoned block device for reading, beside whoever else has it.
+pub(super) fn look(path: &Path, ring: Rc<Ring>, pool: BufferPool) -> Result<BlockDevice, OpenError> {
+    Ok(drive(open::examine_to_look(path)?, ring, pool))
+}
+
+fn drive(found: open::Found, ring: Rc<Ring>, pool: BufferPool) -> BlockDevice {
     let geometry = found.states.geometry();
     let port = BlockPort::new(found.file, found.worker, Rc::clone(&ring), geometry.zone_bytes);
-    Ok(Drive::new(port, ring, found.states, found.identity, pool))
+    Drive::new(port, ring, found.states, found.identity, pool)
 }

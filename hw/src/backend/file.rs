@@ -8,6 +8,7 @@ mod core;
 mod crc;
 mod create;
 mod format;
+mod look;
 mod open;
 mod table;
 
@@ -16,6 +17,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 pub use create::{CreateError, create};
+pub use look::{Snapshot, look};
 pub use open::OpenError;
 
 use self::core::{Core, failure};
@@ -25,6 +27,9 @@ use crate::error::DeviceError;
 use crate::geometry::Geometry;
 use crate::ring::Ring;
 use crate::zone::{Zone, ZoneId};
+
+/// What emulated drives say that they are.
+const MODEL: &str = "Shingle emulated SMR";
 
 /// An emulated drive, open. Dropping it waits for its commands in flight and flushes nothing.
 pub struct FileDevice {
@@ -39,7 +44,7 @@ pub struct FileDevice {
 pub fn open(path: &Path, ring: Rc<Ring>, pool: BufferPool) -> Result<FileDevice, OpenError> {
     let recovered = open::recover(path)?;
     let layout = format::Layout::of(&recovered.geometry);
-    let identity = Identity { model: "Shingle emulated SMR".to_owned(), serial: recovered.serial };
+    let identity = Identity { model: MODEL.to_owned(), serial: recovered.serial };
     let core = Core::new(recovered.file, ring, layout, recovered.states, recovered.table);
     Ok(FileDevice { core, identity, geometry: recovered.geometry, pool })
 }

@@ -3,9 +3,13 @@
 pub mod blkzoned;
 mod drive;
 pub mod file;
+mod look;
 pub mod memory;
 pub mod nvme;
 mod open;
+mod users;
 
 pub use drive::LayoutError;
+pub use look::{Damage, Look, look};
 pub use open::{OpenError, open};
+pub use users::User;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::FileTypeExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::{blkzoned, file, nvme};
@@ -19,6 +19,9 @@ pub enum OpenError {
     Block(#[from] blkzoned::OpenError),
     #[error(transparent)]
     Nvme(#[from] nvme::OpenError),
+    /// Commands past the block layer would need the namespace for themselves.
+    #[error("{}: to look at a namespace, name its block node (/dev/nvmeXnY)", path.display())]
+    NoBlockNode { path: PathBuf },
 }
 
 /// Opens the emulated drive in a file, the zoned block device of a block node, or the NVMe namespace behind a generic

@@ -5,6 +5,7 @@ mod conforming;
 mod crash;
 mod damage;
 mod faults;
+mod looking;
 mod recording;
 mod rig;
 mod ring;

@@ -25,14 +25,8 @@ pub struct ZoneLine {
 pub struct ReportDocument {
     pub model: String,
     pub serial: String,
-    pub zones: u32,
-    pub zone_bytes: u64,
-    pub zone_capacity_bytes: u64,
-    pub conventional_zones: u32,
-    pub sector_bytes: u32,
-    pub open_zones_max: u32,
-    pub active_zones_max: u32,
-    pub transfer_bytes_max: u32,
+    #[serde(flatten)]
+    pub geometry: Geometry,
     pub report: Vec<ZoneLine>,
 }
 
@@ -57,33 +51,27 @@ impl ReportDocument {
         Self {
             model: identity.model.clone(),
             serial: identity.serial.clone(),
-            zones: geometry.zones,
-            zone_bytes: geometry.zone_bytes,
-            zone_capacity_bytes: geometry.zone_capacity_bytes,
-            conventional_zones: geometry.conventional_zones,
-            sector_bytes: geometry.sector_bytes,
-            open_zones_max: geometry.open_zones_max,
-            active_zones_max: geometry.active_zones_max,
-            transfer_bytes_max: geometry.transfer_bytes_max,
+            geometry: geometry.clone(),
             report: zones.iter().map(|zone| ZoneLine::new(zone, geometry)).collect(),
         }
     }
 
     /// Two lines about the device, then a table.
     pub fn text(&self) -> String {
+        let geometry = &self.geometry;
         let limit = |count: u32| if count == 0 { "no limit".to_owned() } else { count.to_string() };
         let head = format!(
             "{} {}: {} zones of {} (capacity {}), {} conventional\nopen at most {}, active at most {}, sectors of {}, transfers up to {}",
             self.model,
             self.serial,
-            self.zones,
-            units::bytes(self.zone_bytes),
-            units::bytes(self.zone_capacity_bytes),
-            self.conventional_zones,
-            limit(self.open_zones_max),
-            limit(self.active_zones_max),
-            units::bytes(u64::from(self.sector_bytes)),
-            units::bytes(u64::from(self.transfer_bytes_max)),
+            geometry.zones,
+            units::bytes(geometry.zone_bytes),
+            units::bytes(geometry.zone_capacity_bytes),
+            geometry.conventional_zones,
+            limit(geometry.open_zones_max),
+            limit(geometry.active_zones_max),
+            units::bytes(u64::from(geometry.sector_bytes)),
+            units::bytes(u64::from(geometry.transfer_bytes_max)),
         );
         format!("{head}\n{}", table(&self.report))
     }

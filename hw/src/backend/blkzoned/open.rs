@@ -52,7 +52,25 @@ pub(super) struct Found {
     pub(super) identity: Identity,
 }
 
+/// Looks at a device that will be used.
 pub(super) fn examine(path: &Path, serial: Option<&str>) -> Result<Found, OpenError> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).custom_flags(libc::O_DIRECT | libc::O_EXCL);
+    examine_with(path, &options, |sysfs| serial.map(str::to_owned).or_else(|| sysfs.serial()))
+}
+
+/// Looks at a device that will only be read. Without a serial number it has an empty one.
+pub(super) fn examine_to_look(path: &Path) -> Result<Found, OpenError> {
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(libc::O_DIRECT);
+    examine_with(path, &options, |sysfs| Some(sysfs.serial().unwrap_or_default()))
+}
+
+fn examine_with(
+    path: &Path,
+    options: &OpenOptions,
+    serial: impl FnOnce(&Sysfs) -> Option<String>,
+) -> Result<Found, OpenError> {
     let owned = || path.to_owned();
     let failed = |source: io::Error| match (source.kind(), source.raw_os_error()) {
         (io::ErrorKind::NotFound, _) | (_, Some(libc::ENXIO)) => OpenError::Missing { path: owned() },
@@ -72,10 +90,8 @@ pub(super) fn examine(path: &Path, serial: Option<&str>) -> Result<Found, OpenEr
     if zoned != "host-managed" {
         return Err(OpenError::NotHostManaged { path: owned(), zoned });
     }
-    let serial = serial.map(str::to_owned).or_else(|| sysfs.serial());
-    let Some(serial) = serial else { return Err(OpenError::NoSerial { path: owned() }) };
-    let flags = libc::O_DIRECT | libc::O_EXCL;
-    let file = OpenOptions::new().read(true).write(true).custom_flags(flags).open(path).map_err(failed)?;
+    let Some(serial) = serial(&sysfs) else { return Err(OpenError::NoSerial { path: owned() }) };
+    let file = options.open(path).map_err(failed)?;
     let limits = limits(&sysfs).map_err(failed)?;
     let lines = ioctl::report(&file, 0, u32::MAX).map_err(failed)?;
     if let Some((what, kernel, drive)) = disagreement(&sysfs, &limits, &lines).map_err(failed)? {

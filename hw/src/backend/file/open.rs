@@ -54,7 +54,7 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    fn from_io(path: &Path, source: io::Error) -> Self {
+    pub(super) fn from_io(path: &Path, source: io::Error) -> Self {
         let path = path.to_owned();
         match source.kind() {
             io::ErrorKind::NotFound => Self::Missing { path },
@@ -97,11 +97,32 @@ pub(super) fn recover(path: &Path) -> Result<Recovered, OpenError> {
 }
 
 fn open_file(path: &Path, direct: bool) -> io::Result<File> {
+    open_for(path, direct, true)
+}
+
+fn open_for(path: &Path, direct: bool, write: bool) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    options.read(true).write(true);
+    options.read(true).write(write);
     match options.clone().custom_flags(if direct { libc::O_DIRECT } else { 0 }).open(path) {
         Err(error) if direct && error.raw_os_error() == Some(libc::EINVAL) => options.open(path),
         outcome => outcome,
+    }
+}
+
+/// Opens the file to be looked at: nothing can be written, and no lock is kept.
+pub(super) fn open_to_look(path: &Path, direct: bool) -> Result<File, OpenError> {
+    open_for(path, direct, false).map_err(|source| OpenError::from_io(path, source))
+}
+
+/// Whether another process has the drive. A shared lock is tried for and given back at once: whoever opens a drive waits
+/// for its lock much longer than that.
+pub(super) fn is_locked(file: &File) -> bool {
+    match rustix::fs::flock(file, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => {
+            // Closing the file gives it back as well.
+            rustix::fs::flock(file, FlockOperation::Unlock).is_err_and(|error| error == Errno::WOULDBLOCK)
+        }
+        Err(error) => error == Errno::WOULDBLOCK,
     }
 }
 
@@ -118,13 +139,22 @@ fn lock(file: &File) -> io::Result<()> {
 }
 
 /// Whether the file is open for direct I/O, and in units as small as a sector.
-fn reads_direct(file: &File, sector_bytes: u32) -> bool {
+pub(super) fn reads_direct(file: &File, sector_bytes: u32) -> bool {
     let direct = rustix::fs::fcntl_getfl(file).is_ok_and(|flags| flags.contains(rustix::fs::OFlags::DIRECT));
     let mut buffer = Buffer::new_unpooled(sector_bytes as usize);
     direct && file.read_at(&mut buffer[..sector_bytes as usize], u64::from(sector_bytes)).is_ok()
 }
 
-fn read_superblocks(path: &Path, file: &File) -> Result<(Geometry, String), OpenError> {
+/// What the superblocks say.
+pub(super) struct Superblocks {
+    pub(super) geometry: Geometry,
+    pub(super) serial: String,
+    /// Copies that are damaged while the other one holds.
+    pub(super) bad: Vec<u64>,
+}
+
+/// Reads the superblocks and changes nothing.
+pub(super) fn examine_superblocks(path: &Path, file: &File) -> Result<Superblocks, OpenError> {
     let mut pages = Buffer::new_unpooled(SUPERBLOCKS * PAGE_BYTES);
     let read = read_fully(file, &mut pages, 0).map_err(|source| OpenError::from_io(path, source))?;
     let (mut good, mut bad, mut damaged, mut other) = (None, Vec::new(), false, None);
@@ -141,19 +171,21 @@ fn read_superblocks(path: &Path, file: &File) -> Result<(Geometry, String), Open
     }
     let path = || path.to_owned();
     match (good, other) {
-        (Some((geometry, serial)), _) => {
-            for index in bad {
-                tracing::warn!(path = %path().display(), copy = index, "a superblock is damaged, the other copy holds; repaired");
-                let page = Buffer::from_page(&format::encode_superblock(&geometry, &serial));
-                file.write_all_at(&page, index * PAGE_BYTES as u64)
-                    .map_err(|source| OpenError::from_io(&path(), source))?;
-            }
-            Ok((geometry, serial))
-        }
+        (Some((geometry, serial)), _) => Ok(Superblocks { geometry, serial, bad }),
         (None, Some(found)) => Err(OpenError::Version { path: path(), found, supported: format::VERSION }),
         (None, None) if damaged => Err(OpenError::SuperblockDamaged { path: path() }),
         (None, None) => Err(OpenError::NotADisk { path: path() }),
     }
+}
+
+fn read_superblocks(path: &Path, file: &File) -> Result<(Geometry, String), OpenError> {
+    let Superblocks { geometry, serial, bad } = examine_superblocks(path, file)?;
+    for index in bad {
+        tracing::warn!(path = %path.display(), copy = index, "a superblock is damaged, the other copy holds; repaired");
+        let page = Buffer::from_page(&format::encode_superblock(&geometry, &serial));
+        file.write_all_at(&page, index * PAGE_BYTES as u64).map_err(|source| OpenError::from_io(path, source))?;
+    }
+    Ok((geometry, serial))
 }
 
 /// One page of the table: its newer whole copy.
@@ -163,7 +195,20 @@ struct Page {
     entries: Vec<Entry>,
 }
 
-fn recover_table(path: &Path, file: &File, geometry: &Geometry) -> Result<(ZoneStates, Table), OpenError> {
+/// The zone table as it lies in the file.
+pub(super) struct ZoneTable {
+    pub(super) states: ZoneStates,
+    /// Pages of which neither copy can be believed; their zones count as read-only and written to the end.
+    pub(super) lost_pages: Vec<u32>,
+    newest_copy: Vec<u8>,
+    settled_bytes: Vec<u64>,
+    stamp: Stamp,
+    /// Zones whose last flush had perhaps not ended; what is believed of them was checked.
+    uncertain: Vec<ZoneId>,
+}
+
+/// Reads the zone table and changes nothing. What the file does not hold any more counts as damaged.
+pub(super) fn read_table(path: &Path, file: &File, geometry: &Geometry) -> Result<ZoneTable, OpenError> {
     let failed = |source| OpenError::from_io(path, source);
     let layout = Layout::of(geometry);
     let copies = [
@@ -174,39 +219,58 @@ fn recover_table(path: &Path, file: &File, geometry: &Geometry) -> Result<(ZoneS
     let sequence = stamps().map(|stamp| stamp.sequence).max().unwrap_or(0);
     let completed = stamps().map(|stamp| stamp.completed).max().unwrap_or(0);
     let [first, second] = copies;
-    let mut pages = Vec::with_capacity(first.len());
-    for (page, pair) in (0u32..).zip(first.into_iter().zip(second)) {
-        let Some(chosen) = choose(pair) else {
-            return Err(OpenError::TableDamaged { path: path.to_owned(), page, first_zone: page * PAGE_ZONES as u32 });
+    let mut read = ZoneTable {
+        states: ZoneStates::new(geometry.clone()),
+        lost_pages: Vec::new(),
+        newest_copy: Vec::with_capacity(first.len()),
+        settled_bytes: Vec::with_capacity(geometry.zones as usize),
+        stamp: Stamp { sequence, completed },
+        uncertain: Vec::new(),
+    };
+    for (index, pair) in (0u32..).zip(first.into_iter().zip(second)) {
+        let zones = index * PAGE_ZONES as u32..geometry.zones.min((index + 1) * PAGE_ZONES as u32);
+        let Some(page) = choose(pair) else {
+            read.lost_pages.push(index);
+            read.newest_copy.push(0);
+            for zone in zones {
+                read.settled_bytes.push(0);
+                if zone >= geometry.conventional_zones {
+                    read.states.restore(ZoneId(zone), ZoneCondition::ReadOnly, geometry.zone_capacity_bytes);
+                }
+            }
+            continue;
         };
-        pages.push(chosen);
-    }
-    let mut states = ZoneStates::new(geometry.clone());
-    let mut settled = Vec::with_capacity(geometry.zones as usize);
-    let mut uncertain = Vec::new();
-    for (index, page) in (0u32..).zip(&pages) {
-        for (zone, entry) in (index * PAGE_ZONES as u32..).zip(&page.entries) {
+        read.newest_copy.push(page.copy);
+        for (zone, entry) in zones.zip(&page.entries) {
             let mut written_bytes = entry.written_bytes;
             if page.stamp.sequence > completed && entry.settled_bytes < written_bytes {
-                uncertain.push(ZoneId(zone));
+                read.uncertain.push(ZoneId(zone));
                 if !tail_landed(file, &layout, zone, entry).map_err(failed)? {
                     tracing::info!(zone, "a flush had not ended: its bytes are dropped");
                     written_bytes = entry.settled_bytes;
                 }
             }
-            settled.push(written_bytes);
-            restore(&mut states, geometry, zone, entry, written_bytes);
+            read.settled_bytes.push(written_bytes);
+            restore(&mut read.states, geometry, zone, entry, written_bytes);
         }
     }
-    let newest = pages.iter().map(|page| page.copy).collect();
-    let mut table = Table::new(geometry, newest, settled, Stamp { sequence, completed });
-    uncertain.iter().for_each(|zone| table.changed(*zone));
+    Ok(read)
+}
+
+fn recover_table(path: &Path, file: &File, geometry: &Geometry) -> Result<(ZoneStates, Table), OpenError> {
+    let failed = |source| OpenError::from_io(path, source);
+    let read = read_table(path, file, geometry)?;
+    if let Some(&page) = read.lost_pages.first() {
+        return Err(OpenError::TableDamaged { path: path.to_owned(), page, first_zone: page * PAGE_ZONES as u32 });
+    }
+    let mut table = Table::new(geometry, read.newest_copy, read.settled_bytes, read.stamp);
+    read.uncertain.iter().for_each(|zone| table.changed(*zone));
     if table.is_dirty() {
         // Bytes that were written but not flushed are about to count as settled.
         file.sync_data().map_err(failed)?;
-        settle(file, &mut table, &states).map_err(failed)?;
+        settle(file, &mut table, &read.states).map_err(failed)?;
     }
-    Ok((states, table))
+    Ok((read.states, table))
 }
 
 /// Writes pages anew after their tails were checked.
@@ -227,9 +291,9 @@ fn read_copies(file: &File, layout: &Layout, geometry: &Geometry, copy: u8) -> i
     while first < layout.table_pages {
         let count = pages_at_once.min(layout.table_pages - first);
         let bytes = &mut buffer[..count as usize * PAGE_BYTES];
-        if read_fully(file, bytes, layout.page_offset(first, copy))? < bytes.len() {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
+        let read = read_fully(file, bytes, layout.page_offset(first, copy))?;
+        // What a truncated file does not hold is nothing that was ever written.
+        bytes[read..].fill(0);
         found.extend(
             (first..)
                 .zip(bytes.chunks_exact(PAGE_BYTES))
