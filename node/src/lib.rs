@@ -4,6 +4,7 @@
 
 pub mod config;
 pub mod extent;
+pub mod inspect;
 pub mod metrics;
 pub mod osd;
 pub mod process;

@@ -52,6 +52,8 @@ pub const HEARTBEAT_FINDINGS_MAX: usize = 64;
 pub const HEARTBEAT_EXTENTS_MAX: usize = 8192;
 /// Extents of one OSD that control keeps: 64 TB of 1 GiB extents is half of it. More are not listed.
 pub const OSD_EXTENTS_MAX: usize = 131_072;
+/// Findings that a look at one disk lists; the rest are counted. More than that nobody reads one by one.
+pub const INSPECT_FINDINGS_MAX: usize = 10_000;
 /// Bytes a recovery scan reads at once when it looks for headers.
 pub const SCAN_WINDOW_BYTES: u32 = 64 * KIB as u32;
 /// Bytes a scrub reads at once, a larger record aside: 33 ms of a disk that reads 126 MB/s.

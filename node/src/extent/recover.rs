@@ -25,10 +25,28 @@ use super::record::Record;
 use super::scan::{Outcomes, Scan, ScanError, Scanned, Seen, pointer_counts, readable_bytes};
 use super::toc::Toc;
 
+/// What of an extent is damaged or gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lost {
+    Header,
+    /// The record that closed it.
+    Closing,
+    Footer,
+    /// A record whose place is known.
+    Record,
+    /// Records whose places nothing tells any more.
+    Records,
+    /// Bytes that cannot be read.
+    Sectors,
+}
+
 /// Something unreadable or gone that was durable once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {
     pub kind: FindingKind,
+    pub lost: Lost,
+    /// Where, as far as that is known.
+    pub offset_in_extent: Option<u64>,
     pub hash: Option<BlockHash>,
     pub put_id: PutId,
     pub detail: String,
@@ -241,21 +259,21 @@ struct About<'a> {
 
 impl About<'_> {
     fn assemble(self, scanned: Scanned, closing: Option<Closing>) -> Recovered {
-        let mut damages = damages_of(&scanned);
+        let mut damages = damages_of(&scanned, self.layout);
         if !self.is_sound {
-            damages.push(damage(FindingKind::RecordDamaged, "the extent's header is damaged".to_owned()));
+            damages.push(damaged(Lost::Header, Some(0), "the extent's header is damaged"));
         }
         let said_closed = matches!(self.said, Some(SlotState::Closed | SlotState::Trash));
         let lost_fence = said_closed && scanned.closed.is_none();
         if lost_fence {
-            damages.push(damage(FindingKind::RecordDamaged, "the closing record is damaged".to_owned()));
+            damages.push(damaged(Lost::Closing, None, "the closing record is damaged"));
         }
         let seen: Vec<TocEntry> = scanned.whole.iter().chain(&scanned.damaged).map(|seen| self.entry(seen)).collect();
         let footer = closing.as_ref().filter(|closing| closing.footer.is_complete());
         if let Some(closing) = footer {
             damages.extend(unseen(&closing.footer.entries, &seen));
-        } else if scanned.closed.is_some_and(|_| closing.is_none()) {
-            damages.push(damage(FindingKind::RecordDamaged, "the footer is damaged".to_owned()));
+        } else if let (Some(seen), None) = (&scanned.closed, &closing) {
+            damages.push(damaged(Lost::Footer, Some(seen.spot.offset_in_extent(self.layout)), "the footer is damaged"));
         }
         let next = next_spot(self.layout, self.zones);
         let state = match next {
@@ -313,6 +331,8 @@ fn unseen(named: &[TocEntry], seen: &[TocEntry]) -> Vec<Damage> {
         .filter(|entry| !seen.contains(&entry.place.offset_units))
         .map(|entry| Damage {
             kind: FindingKind::RecordMissing,
+            lost: Lost::Record,
+            offset_in_extent: Some(entry.place.offset_bytes()),
             hash: Some(entry.hash),
             put_id: entry.put_id,
             detail: "the footer names it, its place holds something else".to_owned(),
@@ -320,28 +340,34 @@ fn unseen(named: &[TocEntry], seen: &[TocEntry]) -> Vec<Damage> {
         .collect()
 }
 
-fn damage(kind: FindingKind, detail: String) -> Damage {
-    Damage { kind, hash: None, put_id: PutId(0), detail }
+fn damage(kind: FindingKind, lost: Lost, detail: String) -> Damage {
+    Damage { kind, lost, offset_in_extent: None, hash: None, put_id: PutId(0), detail }
 }
 
-fn damages_of(scanned: &Scanned) -> Vec<Damage> {
+fn damaged(lost: Lost, offset_in_extent: Option<u64>, what: &str) -> Damage {
+    Damage { offset_in_extent, ..damage(FindingKind::RecordDamaged, lost, what.to_owned()) }
+}
+
+fn damages_of(scanned: &Scanned, layout: &Layout) -> Vec<Damage> {
     let mut damages: Vec<Damage> = scanned
         .damaged
         .iter()
         .map(|seen| Damage {
             kind: FindingKind::RecordDamaged,
+            lost: Lost::Record,
+            offset_in_extent: Some(seen.spot.offset_in_extent(layout)),
             hash: Some(seen.record.hash),
             put_id: seen.record.put_id,
             detail: format!("record {} was durable and fails its checksum", seen.record.sequence),
         })
         .collect();
     if scanned.outcomes.missing > 0 {
-        let runs = scanned.outcomes.missing;
-        damages.push(damage(FindingKind::RecordMissing, format!("{runs} runs of durable records are gone")));
+        let detail = format!("{} runs of durable records are gone", scanned.outcomes.missing);
+        damages.push(damage(FindingKind::RecordMissing, Lost::Records, detail));
     }
     if scanned.outcomes.unreadable > 0 {
-        let units = scanned.outcomes.unreadable;
-        damages.push(damage(FindingKind::UnreadableSector, format!("{units} units of 4 KiB cannot be read")));
+        let detail = format!("{} units of 4 KiB cannot be read", scanned.outcomes.unreadable);
+        damages.push(damage(FindingKind::UnreadableSector, Lost::Sectors, detail));
     }
     damages
 }

@@ -95,6 +95,8 @@ pub struct Scanned {
     pub last_sequence: u64,
     /// Whether the last zone written is still active and its write pointer exactly behind a whole record, or the header.
     pub clean_end: bool,
+    /// Runs of sequence numbers, first and last, that were durable once and have no record now.
+    pub missing: Vec<(u64, u64)>,
     pub outcomes: Outcomes,
 }
 
@@ -308,24 +310,25 @@ impl<'a> Scan<'a> {
             }
         }
         scanned.damaged.sort_by_key(|seen| seen.record.sequence);
-        self.outcomes.missing = missing_runs(&scanned, &doubts);
+        scanned.missing = missing_runs(&scanned, &doubts);
+        self.outcomes.missing = scanned.missing.len() as u64;
         scanned.outcomes = self.outcomes;
         Ok(scanned)
     }
 }
 
 /// Runs of sequence numbers without a record that were durable once.
-fn missing_runs(scanned: &Scanned, doubts: &Doubts) -> u64 {
+fn missing_runs(scanned: &Scanned, doubts: &Doubts) -> Vec<(u64, u64)> {
     let mut present: BTreeSet<u64> =
         scanned.whole.iter().chain(&scanned.damaged).map(|seen| seen.record.sequence).collect();
     if let Some(seen) = &scanned.closed {
         present.insert(seen.record.sequence);
     }
-    let mut runs = 0;
+    let mut runs = Vec::new();
     let mut next = 1;
     for sequence in present {
         if sequence > next && !doubts.cover(next, sequence - 1) {
-            runs += 1;
+            runs.push((next, sequence - 1));
         }
         next = sequence.saturating_add(1);
     }

@@ -3,6 +3,7 @@
 mod crash;
 mod formats;
 mod gather;
+mod inspect;
 mod journal;
 mod labels;
 mod osd;

@@ -46,6 +46,34 @@ pub struct Replayed {
     pub zone: Option<ZoneId>,
     /// Above that of every batch on the disk.
     pub next_epoch: u64,
+    /// What each of the two zones holds.
+    pub sides: Vec<Side>,
+}
+
+/// One zone of the journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Side {
+    pub zone: ZoneId,
+    /// What its first batch belongs to.
+    pub chain: Option<Chain>,
+    /// Batches of that chain, read one behind the other.
+    pub batches: u32,
+    /// Bytes they take.
+    pub chain_bytes: u64,
+    /// Whether its snapshot is whole.
+    pub usable: bool,
+    /// Batches of another disk, or of this one under an earlier label.
+    pub foreign: bool,
+    /// Where a batch should be and is not sound.
+    pub flaws: Vec<Flaw>,
+}
+
+/// A place in a journal zone that cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flaw {
+    pub offset_bytes: u64,
+    /// `None`: the device cannot read it.
+    pub cause: Option<FormatError>,
 }
 
 /// One zone's batches.
@@ -56,7 +84,8 @@ struct ZoneJournal {
     slots: BTreeMap<u32, SlotEntry>,
     /// What other batches in the zone prove to have been durable: epoch, batches, those of its snapshot.
     proofs: Vec<(Chain, u32)>,
-    damaged: bool,
+    chain_bytes: u64,
+    flaws: Vec<Flaw>,
     foreign: bool,
     epoch_max: u64,
 }
@@ -65,6 +94,18 @@ impl ZoneJournal {
     /// Whether there is a chain with its whole snapshot.
     fn is_usable(&self) -> bool {
         self.chain.is_some_and(|chain| self.batches >= chain.snapshot_batches)
+    }
+
+    fn side(&self, zone: ZoneId) -> Side {
+        Side {
+            zone,
+            chain: self.chain,
+            batches: self.batches,
+            chain_bytes: self.chain_bytes,
+            usable: self.is_usable(),
+            foreign: self.foreign,
+            flaws: self.flaws.clone(),
+        }
     }
 
     /// Whether batches here prove that more was durable than was read as far as `used`.
@@ -90,6 +131,7 @@ pub async fn replay(device: &dyn ZonedDevice, label: &Label, zones: &[Zone]) -> 
         };
         read.push((zone, found));
     }
+    let sides = read.iter().map(|(zone, found)| found.side(*zone)).collect();
     let next_epoch = read.iter().map(|(_, found)| found.epoch_max).max().unwrap_or(0).saturating_add(1);
     let newest = read
         .iter()
@@ -99,10 +141,12 @@ pub async fn replay(device: &dyn ZonedDevice, label: &Label, zones: &[Zone]) -> 
     let Some((zone, used, chain)) = newest else {
         let found = match &read {
             zones if zones.iter().any(|(_, zone)| zone.foreign) => JournalFound::Foreign,
-            zones if zones.iter().any(|(_, zone)| zone.damaged || zone.chain.is_some()) => JournalFound::Damaged,
+            zones if zones.iter().any(|(_, zone)| !zone.flaws.is_empty() || zone.chain.is_some()) => {
+                JournalFound::Damaged
+            }
             _ => JournalFound::Absent,
         };
-        return Ok(Replayed { found, next_epoch, ..Replayed::default() });
+        return Ok(Replayed { found, next_epoch, sides, ..Replayed::default() });
     };
     // A chain that cannot have gone on in its zone may have gone on in the other one, and that one may be gone.
     let is = |zone: ZoneId, condition| zones.get(zone.0 as usize).is_some_and(|zone| zone.condition == condition);
@@ -110,7 +154,7 @@ pub async fn replay(device: &dyn ZonedDevice, label: &Label, zones: &[Zone]) -> 
         || is(other_zone(zone), ZoneCondition::Offline)
         || read.iter().any(|(_, found)| found.proves_more(&chain, used.batches));
     let found = if stale { JournalFound::Stale } else { JournalFound::Whole };
-    Ok(Replayed { found, slots: used.slots.clone(), zone: Some(zone), next_epoch })
+    Ok(Replayed { found, slots: used.slots.clone(), zone: Some(zone), next_epoch, sides })
 }
 
 async fn read_zone(device: &dyn ZonedDevice, label: &Label, zone: &Zone) -> Result<ZoneJournal, ScanError> {
@@ -131,6 +175,7 @@ async fn read_zone(device: &dyn ZonedDevice, label: &Label, zone: &Zone) -> Resu
                     found.chain = Some(batch.chain);
                     found.batches += 1;
                     step = batch.bytes();
+                    found.chain_bytes += step;
                     found.slots.extend(batch.entries.iter().map(|entry| (entry.slot, *entry)));
                 } else if ours {
                     found.proofs.push((batch.chain, batch.durable_batches));
@@ -142,9 +187,13 @@ async fn read_zone(device: &dyn ZonedDevice, label: &Label, zone: &Zone) -> Resu
             }
             Ok(Err(FormatError::Newer(version))) => return Err(ScanError::Newer(version)),
             Ok(Err(FormatError::Absent)) => in_chain = false,
-            Ok(Err(_)) | Err(DeviceError::Unreadable { .. } | DeviceError::Offline { .. }) => {
+            Ok(Err(cause)) => {
                 in_chain = false;
-                found.damaged = true;
+                found.flaws.push(Flaw { offset_bytes, cause: Some(cause) });
+            }
+            Err(DeviceError::Unreadable { .. } | DeviceError::Offline { .. }) => {
+                in_chain = false;
+                found.flaws.push(Flaw { offset_bytes, cause: None });
             }
             Err(failure) => return Err(failure.into()),
         }
