@@ -9,6 +9,7 @@ use crate::bench::BenchArgs;
 use crate::browse::{cat::CatArgs, du::DuArgs, ls::LsArgs, rm::RmArgs, stat::StatArgs};
 use crate::config::sections::{ControlSection, GatewaySection, HostSection, UpSection};
 use crate::failure::EXIT_CODES;
+use crate::inspect::command::InspectArgs;
 use crate::qualify::command::QualifyArgs;
 use crate::status::command::StatusArgs;
 use crate::transfer::command::CpArgs;
@@ -118,6 +119,7 @@ pub enum Command {
     Gateway(GatewaySection),
     Bench(BenchArgs),
     Zone(ZoneArgs),
+    Inspect(InspectArgs),
     Qualify(Box<QualifyArgs>),
     /// Print the documented configuration file
     #[command(after_help = CONFIG_EXAMPLES)]

@@ -1,6 +1,7 @@
 //! How a command ends when it does not end well: one variant per exit code and reaction, each with what to do next.
 
 use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// The exit codes, as `shingle --help` documents them.
@@ -13,6 +14,7 @@ Exit codes:
   4    nobody answers at the endpoint or the control plane's address
   5    in use: the cell's directory, a port or a disk
   6    the device refused the command; the message names the class
+  7    what is on the disk is damaged; `shingle inspect` names every finding
   130  interrupted";
 
 /// Why a command failed.
@@ -39,6 +41,9 @@ pub enum Failure {
     /// A device refused a command; `class` is the kind of refusal in one word.
     #[error("refused ({class}): {what}")]
     Refused { class: &'static str, what: String },
+    /// A disk that was looked at holds what it should not.
+    #[error("{}: {}", path.display(), crate::units::counted(*bad, "finding"))]
+    Damaged { path: PathBuf, bad: u64 },
     #[error("{what}: {source}")]
     Io { what: String, source: io::Error },
     #[error("interrupted")]
@@ -78,7 +83,12 @@ impl Failure {
             Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 "free some space on that file system and run the command again"
             }
-            Self::Some { .. } | Self::Refused { .. } | Self::Io { .. } | Self::Interrupted | Self::OutputClosed => "",
+            Self::Some { .. }
+            | Self::Refused { .. }
+            | Self::Damaged { .. }
+            | Self::Io { .. }
+            | Self::Interrupted
+            | Self::OutputClosed => "",
         }
     }
 
@@ -92,6 +102,7 @@ impl Failure {
             Self::Unreachable { .. } => 4,
             Self::InUse { .. } => 5,
             Self::Refused { .. } => 6,
+            Self::Damaged { .. } => 7,
             Self::Interrupted => 130,
         }
     }
@@ -124,6 +135,7 @@ mod tests {
             Failure::Unreachable { what: String::new(), advice: String::new() },
             Failure::Some { failed: 1, total: 2 },
             Failure::Refused { class: "full", what: String::new() },
+            Failure::Damaged { path: PathBuf::new(), bad: 1 },
             Failure::Interrupted,
             Failure::OutputClosed,
         ];

@@ -5,6 +5,7 @@ pub mod bench;
 pub mod browse;
 pub mod config;
 pub mod failure;
+pub mod inspect;
 pub mod log;
 pub mod output;
 pub mod parent;
@@ -46,6 +47,10 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Qualify(args) => {
             log::start(&cli.log, "error")?;
             qualify::command::run(&args)
+        }
+        Command::Inspect(args) => {
+            log::start(&cli.log, "error")?;
+            inspect::command::run(&args)
         }
         Command::Zone(args) => {
             log::start(&cli.log, "warn")?;

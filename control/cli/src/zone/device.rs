@@ -33,13 +33,20 @@ impl Opened {
 
 /// Opens a device for this process alone.
 pub fn open(path: &Path) -> Result<Opened, Failure> {
-    let ring = Ring::new(RING_ENTRIES).map_err(Failure::io("io_uring, which devices need, does not start"))?;
-    let pool = BufferPool::new(POOL_BYTES).map_err(Failure::io("no memory for transfers"))?;
+    let (ring, pool) = ring_and_pool()?;
     let device = backend::open(path, Rc::clone(&ring), pool).map_err(|error| refusal(&error))?;
     Ok(Opened { device, ring })
 }
 
-fn refusal(error: &OpenError) -> Failure {
+/// What a tool moves a device with.
+pub fn ring_and_pool() -> Result<(Rc<Ring>, BufferPool), Failure> {
+    let ring = Ring::new(RING_ENTRIES).map_err(Failure::io("io_uring, which devices need, does not start"))?;
+    let pool = BufferPool::new(POOL_BYTES).map_err(Failure::io("no memory for transfers"))?;
+    Ok((ring, pool))
+}
+
+/// Why a device was not opened, and what to do.
+pub fn refusal(error: &OpenError) -> Failure {
     let what = error.to_string();
     match error {
         OpenError::File(file::OpenError::Missing { .. }) => {

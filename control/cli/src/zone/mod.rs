@@ -4,4 +4,4 @@ pub mod command;
 pub mod device;
 pub mod ownership;
 pub mod usage;
-mod view;
+pub mod view;
