@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::rc::Rc;
 
-use shingle_hw::backend::{OpenError, blkzoned, nvme, open};
+use shingle_hw::backend::{OpenError, blkzoned, look, nvme, open};
+use shingle_hw::error::DeviceError;
+use shingle_hw::ring::block_on;
 use shingle_hw::zone::{ZoneCondition, ZoneId};
 
 use crate::conforming::{empty, pool};
@@ -74,4 +76,32 @@ fn zones_are_found_as_they_were_left() {
         assert_eq!(rig.append(8, &data), Ok(3 * 4096));
         assert_eq!(rig.append(10, &data), Ok(3 * 4096));
     }
+}
+
+#[test]
+fn a_device_in_use_can_be_looked_at_and_nothing_else() {
+    for node in [scsi_debug(), zns_block("zns-4096")] {
+        let ring = new_ring();
+        let rig = Rig::with(open(&node, Rc::clone(&ring), pool()).expect("opens"), Rc::clone(&ring));
+        empty(&rig);
+        let data = pattern(3, 3 * 4096);
+        rig.append(8, &data).expect("appends");
+        rig.run(rig.device.flush()).expect("flushes");
+        let looked = look(&node, Rc::clone(&ring), pool()).expect("needs nothing for itself");
+        assert!(looked.in_use && looked.users.iter().any(|user| user.pid == std::process::id()), "{:?}", looked.users);
+        assert_eq!(looked.device.identity(), rig.device.identity());
+        let device = Rc::clone(&looked.device);
+        let zones = block_on(&ring, device.report(ZoneId(8), 1)).expect("reports");
+        assert_eq!(zones[0].write_pointer_bytes, 3 * 4096);
+        let (outcome, buffer) =
+            block_on(&ring, device.read(ZoneId(8), 0, device.alloc_buffer(data.len()), 0..data.len()));
+        outcome.expect("reads");
+        assert!(buffer[..data.len()] == data);
+        let refused = block_on(&ring, device.append(ZoneId(8), device.alloc_buffer(4096), 0..4096)).0;
+        assert_eq!(refused, Err(DeviceError::LookOnly));
+        assert_eq!(block_on(&ring, device.reset(ZoneId(8))), Err(DeviceError::LookOnly));
+        assert_eq!(rig.append(8, &data), Ok(3 * 4096), "the owner goes on");
+    }
+    let generic = look(&zns_generic("zns-4096"), new_ring(), pool()).err();
+    assert!(matches!(generic, Some(OpenError::NoBlockNode { .. })));
 }
