@@ -172,7 +172,7 @@ fn a_sound_disk_is_clean_in_every_view() {
     for view in [&[][..], &["zones"], &["extents"], &["extent", "bbbb0000"], &["record", "09090909"], &["verify"]] {
         let output = disk.inspect(view);
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success() && text.contains("INSPECT-1") && text.ends_with("clean\n"), "{view:?}: {text}");
+        assert!(output.status.success() && text.contains("INSPECT-1") && text.contains("\nclean"), "{view:?}: {text}");
     }
 }
 

@@ -1,7 +1,7 @@
 //! One extent, read as a whole: its header, its footer and every record, each judged by its checksums, and compared with
 //! what the others say of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use shingle_codec::checksum::crc32c;
@@ -9,7 +9,7 @@ use shingle_proto::ids::{ExtentId, OsdId};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::fields::{Fields, Value};
-use super::finding::{Finding, FindingName, Findings};
+use super::finding::{Finding, FindingName, Findings, Severity};
 use super::slots::{SlotLook, SlotReport};
 use super::survey::Survey;
 use crate::extent::closed::{Closing, read_closing};
@@ -17,6 +17,7 @@ use crate::extent::footer::TocEntry;
 use crate::extent::format::SECTOR_BYTES;
 use crate::extent::header::{EXTENT_MAGIC, ExtentSector};
 use crate::extent::label::Label;
+use crate::extent::record::RecordKind;
 use crate::extent::recover::Recovered;
 use crate::extent::scan::{Scan, Scanned, Seen};
 use crate::extent::toc::{Place, Toc};
@@ -194,6 +195,8 @@ impl Contents<'_> {
     /// What was found of the slot before, unless it has been told with more detail since.
     pub fn keep_others(&mut self, findings: Vec<Finding>) {
         let told: Vec<FindingName> = self.findings.counts.keys().copied().collect();
+        let place = |finding: &Finding| finding.zone.zip(finding.offset_bytes);
+        let places: BTreeSet<(u32, u64)> = self.findings.list.iter().filter_map(place).collect();
         // A scan says of a record with a torn header that it is missing; its footer says where it was.
         let explained = |name: FindingName| match name {
             FindingName::RecordMissing => told.contains(&FindingName::RecordHeaderDamaged),
@@ -201,7 +204,12 @@ impl Contents<'_> {
             FindingName::FooterDamaged => told.contains(&FindingName::ClosingRecordDamaged),
             _ => false,
         };
-        let new = |finding: &Finding| !told.contains(&finding.name) && !explained(finding.name);
+        let new = |finding: &Finding| {
+            let elsewhere = place(finding).is_none_or(|place| !places.contains(&place));
+            !told.contains(&finding.name)
+                && !explained(finding.name)
+                && (elsewhere || finding.severity == Severity::Note)
+        };
         self.findings.extend(findings.into_iter().filter(new));
     }
 
@@ -248,7 +256,9 @@ impl Contents<'_> {
 
     fn take_scanned(&mut self, scanned: &Scanned) {
         let layout = self.label.layout;
-        for seen in scanned.whole.iter().chain(&scanned.damaged) {
+        let records = scanned.whole.iter().chain(&scanned.damaged);
+        // A closing record is a part of its own.
+        for seen in records.filter(|seen| seen.record.kind != RecordKind::Close) {
             let entry = TocEntry::of(&seen.record, seen.spot.offset_in_extent(&layout));
             if self.known.contains_key(&entry.place.offset_units) {
                 continue;

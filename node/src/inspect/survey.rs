@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use shingle_hw::buffer::Buffer;
 use shingle_hw::device::ZonedDevice;
 use shingle_hw::error::DeviceError;
 use shingle_hw::geometry::Geometry;
 use shingle_hw::zone::{Zone, ZoneCondition, ZoneId};
 use shingle_proto::ids::{CellId, OsdId};
+use shingle_proto::limits::JOURNAL_BATCH_BYTES_MAX;
 
 use super::fields::Value;
 use super::finding::{Finding, FindingName, Findings};
@@ -139,14 +141,15 @@ impl<'a> Survey<'a> {
         };
         let (mut osd, mut disk) = (None, 0);
         for zone in journal_zones() {
-            let batch = self.first_sector(zone).await.and_then(|bytes| Batch::decode(&bytes).ok());
+            let batch_bytes = u64::from(JOURNAL_BATCH_BYTES_MAX).min(layout.zone_used_bytes) as usize;
+            let batch = self.first_bytes_of(zone, batch_bytes).await.and_then(|bytes| Batch::decode(&bytes).ok());
             if let Some(batch) = batch {
                 (osd, disk) = (Some(batch.chain.osd), batch.chain.disk);
             }
         }
         let mut owners: BTreeMap<OsdId, u32> = BTreeMap::new();
         for slot in 0..layout.extents {
-            let header = self.first_sector(layout.zone(slot, 0)).await;
+            let header = self.first_bytes_of(layout.zone(slot, 0), SECTOR_BYTES).await;
             if let Some(header) = header.and_then(|bytes| ExtentHeader::decode(&bytes).ok()) {
                 *owners.entry(header.osd).or_default() += 1;
             }
@@ -172,12 +175,12 @@ impl<'a> Survey<'a> {
         });
     }
 
-    async fn first_sector(&self, zone: ZoneId) -> Option<shingle_hw::buffer::Buffer> {
+    async fn first_bytes_of(&self, zone: ZoneId, bytes: usize) -> Option<Buffer> {
         let line = self.zones.get(zone.0 as usize)?;
         if matches!(line.condition, ZoneCondition::Empty | ZoneCondition::Offline) {
             return None;
         }
-        reader::read(self.device, zone, 0, SECTOR_BYTES).await.ok()
+        reader::read(self.device, zone, 0, bytes).await.ok()
     }
 
     async fn read_journal(&mut self) {
@@ -221,7 +224,10 @@ impl<'a> Survey<'a> {
             .map(|(zone, name, detail)| {
                 let finding = Finding::new(name, name.name(), detail).at(self.device.geometry(), zone, 0);
                 match self.layout().and_then(|layout| layout.slot_of(zone)) {
-                    Some((slot, _)) => finding.of_slot(slot, None),
+                    Some((slot, _)) => {
+                        let entry = self.slots.get(&slot).filter(|entry| entry.extent.0 != 0);
+                        finding.of_slot(slot, entry.map(|entry| entry.extent))
+                    }
                     None => finding,
                 }
             })
