@@ -50,8 +50,8 @@ pub(super) fn users(path: &Path) -> Vec<User> {
 }
 
 fn writes(process: &Path, wanted: &Same) -> bool {
-    let open = fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
-    open.into_iter().any(|entry| {
+    let mut open = fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+    open.any(|entry| {
         // Sockets, pipes and the like have no path.
         let named = fs::read_link(entry.path()).is_ok_and(|link| link.is_absolute());
         named && Same::of(&entry.path()).is_some_and(|same| same == *wanted) && {
