@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::head::{Arm, Place, Platters};
 use super::profile::{Disk, DriveProfile, Interface, WriteCache, ZoneCommands};
-use super::service_time::{Progress, Ticket, Work, micros, transfer_ns};
+use super::service_time::{ArmTime, Progress, Ticket, Work, micros, transfer_ns};
 use crate::draw::Draw;
 
 /// Unit in which places of the medium are slow, in bytes.
@@ -38,6 +38,7 @@ pub struct DiskTime {
     next: u64,
     writes: u64,
     retries: u64,
+    arm_time: ArmTime,
     draw: Draw,
     seed: u64,
 }
@@ -109,6 +110,7 @@ impl DiskTime {
             next: 0,
             writes: 0,
             retries: 0,
+            arm_time: ArmTime::default(),
             draw: Draw::new(seed),
             seed,
         }
@@ -178,6 +180,17 @@ impl DiskTime {
 
     pub(super) fn retries(&self) -> u64 {
         self.retries
+    }
+
+    pub(super) fn arm_time(&self) -> ArmTime {
+        self.arm_time
+    }
+
+    /// An arm is busy for so long, of which so much with bytes under the head.
+    fn count_arm(&mut self, busy_ns: u64, transfer_ns: u64) {
+        let transfer_ns = transfer_ns.min(busy_ns);
+        self.arm_time.transfer_ns += transfer_ns;
+        self.arm_time.positioning_ns += busy_ns - transfer_ns;
     }
 
     fn next_event_ns(&self) -> Option<u64> {
@@ -293,6 +306,7 @@ impl DiskTime {
             began_ns + reach_ns + transfer_ns(request.bytes, rate)
         };
         self.arms[index].arm.passed(&self.platters, &place, request.bytes, ends_ns, request.read);
+        self.count_arm(ends_ns - now_ns, transfer_ns(request.bytes, rate));
         Doing { ends_ns, what: What::Command(request.id) }
     }
 
@@ -311,7 +325,9 @@ impl DiskTime {
         }
         let place = self.platters.place(zone, offset_bytes);
         let reach_ns = self.arms[index].arm.reach_write(&self.platters, now_ns, &place);
-        let ends_ns = now_ns + reach_ns + transfer_ns(bytes, self.platters.rate_mb_s(zone));
+        let under_ns = transfer_ns(bytes, self.platters.rate_mb_s(zone));
+        let ends_ns = now_ns + reach_ns + under_ns;
+        self.count_arm(ends_ns - now_ns, under_ns);
         self.arms[index].arm.passed(&self.platters, &place, bytes, ends_ns, false);
         self.arms[index].destaged = true;
         Doing { ends_ns, what: What::Destage { bytes } }

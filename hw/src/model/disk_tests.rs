@@ -153,3 +153,14 @@ fn a_power_cut_ends_everything() {
     time.power_cut(1_000);
     assert_eq!([write, flush].map(|ticket| end(&mut time, ticket, 1_000)), [1_000; 2]);
 }
+
+#[test]
+fn arms_account_for_what_they_did() {
+    let mut time = smr();
+    let bytes = 64u64 << 20;
+    let ticket = time.submit(0, Work::Read { zone: 100, offset_bytes: 0, bytes });
+    let took_ns = end(&mut time, ticket, 0);
+    let arm = time.arm_time();
+    assert!(arm.positioning_ns + arm.transfer_ns <= took_ns && arm.transfer_ns > took_ns / 10 * 9, "{arm:?} {took_ns}");
+    assert!((1_000_000..40_000_000).contains(&arm.positioning_ns), "{arm:?}");
+}

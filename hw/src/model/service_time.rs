@@ -51,6 +51,15 @@ pub enum Progress {
     Waits { until_ns: u64 },
 }
 
+/// What a disk's arms have done so far, all of them together; nothing on flash.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ArmTime {
+    /// Seeks, turns and retries.
+    pub positioning_ns: u64,
+    /// Bytes under the head.
+    pub transfer_ns: u64,
+}
+
 /// A drive's time.
 pub enum ServiceTime {
     Disk(Box<DiskTime>),
@@ -95,6 +104,14 @@ impl ServiceTime {
         match self {
             Self::Disk(disk) => disk.power_cut(now_ns),
             Self::Flash(flash) => flash.power_cut(now_ns),
+        }
+    }
+
+    /// What the arms have been given to do so far.
+    pub fn arm_time(&self) -> ArmTime {
+        match self {
+            Self::Disk(disk) => disk.arm_time(),
+            Self::Flash(_) => ArmTime::default(),
         }
     }
 
