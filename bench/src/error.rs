@@ -19,6 +19,8 @@ pub enum BenchError {
     NotReady { dir: PathBuf, seconds: u64 },
     #[error(transparent)]
     Rpc(#[from] RpcError),
+    #[error("the engine: {0}")]
+    Engine(String),
     #[error("no OSD has a free extent for the measurement")]
     NoExtent,
 }

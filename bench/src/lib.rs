@@ -5,6 +5,7 @@
 pub mod append;
 pub mod cell;
 pub mod copy;
+pub mod engine;
 pub mod error;
 pub mod fio;
 pub mod ratio;

@@ -1,20 +1,25 @@
 //! `shingle bench`: measurements printed as ratios against a peer in the same run.
 
+use std::fmt::Display;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use serde::Serialize;
+use shingle_bench::BenchError;
 use shingle_bench::append::AppendPlan;
 use shingle_bench::copy::CopyPlan;
-use shingle_bench::ratio::Ratio;
+use shingle_bench::engine::{self, EnginePlan};
 
 use crate::failure::Failure;
 
 const EXAMPLES: &str = "\
 Examples:
+  shingle bench engine --dir /mnt/disk         one OSD without network against fio: appends, reads, CPU, profile
   shingle bench append --at /mnt/disk          durable appends through one host, against fio
   shingle bench copy --rounds 3 --json         cp into a cell, against cp + sync of four copies
 
-Each starts a cell of its own below --at, alternates with its peer and removes everything again.
+engine, append and copy alternate with their peer below --at and remove everything again; append and copy start a
+cell of their own there.
 Use a release build and an otherwise idle machine; only the ratio compares between machines.";
 
 /// Compare this build with a peer on this machine
@@ -24,7 +29,7 @@ pub struct BenchArgs {
     #[command(subcommand)]
     what: What,
     /// Directory on the file system to measure
-    #[arg(long, global = true, value_name = "DIR", default_value = ".")]
+    #[arg(long, visible_alias = "dir", global = true, value_name = "DIR", default_value = ".")]
     at: PathBuf,
     /// Rounds; the medians are compared
     #[arg(long, global = true, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
@@ -36,6 +41,8 @@ pub struct BenchArgs {
 
 #[derive(Subcommand, Debug)]
 enum What {
+    /// One OSD on an emulated drive, without network / fio: appends, reads, processor time, write amplification
+    Engine,
     /// Durable 4 MiB appends through one host / fio with the same bytes and flushes
     Append,
     /// `shingle cp` of 1 GiB / `cp` and `sync` of four copies
@@ -46,21 +53,26 @@ enum What {
 pub fn run(args: &BenchArgs) -> Result<(), Failure> {
     let program = std::env::current_exe().map_err(Failure::io("find this program"))?;
     let rounds = usize::from(args.rounds);
-    let measured = match args.what {
-        What::Append => shingle_bench::append::run(&program, &args.at, AppendPlan { rounds, ..Default::default() }),
-        What::Copy => shingle_bench::copy::run(&program, &args.at, CopyPlan { rounds, ..Default::default() }),
-    };
-    let ratio =
-        measured.map_err(|error| Failure::failed(error.to_string(), "see the message above; nothing was kept"))?;
-    print(&ratio, args.json)
+    let failed = |error: BenchError| Failure::failed(error.to_string(), "see the message above; nothing was kept");
+    match &args.what {
+        What::Engine => print(&engine::run(&args.at, EnginePlan { rounds }).map_err(failed)?, args.json),
+        What::Append => {
+            let plan = AppendPlan { rounds, ..Default::default() };
+            print(&shingle_bench::append::run(&program, &args.at, plan).map_err(failed)?, args.json)
+        }
+        What::Copy => {
+            let plan = CopyPlan { rounds, ..Default::default() };
+            print(&shingle_bench::copy::run(&program, &args.at, plan).map_err(failed)?, args.json)
+        }
+    }
 }
 
-fn print(ratio: &Ratio, json: bool) -> Result<(), Failure> {
+fn print<T: Display + Serialize>(result: &T, json: bool) -> Result<(), Failure> {
     if json {
-        let text = serde_json::to_string(ratio).map_err(|error| Failure::failed(error.to_string(), ""))?;
+        let text = serde_json::to_string(result).map_err(|error| Failure::failed(error.to_string(), ""))?;
         println!("{text}");
     } else {
-        println!("{ratio}");
+        println!("{result}");
     }
     Ok(())
 }

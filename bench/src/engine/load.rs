@@ -1,0 +1,215 @@
+//! What the OSD is put through: durable appends and random reads, closed loop with a fixed number in flight, as fio
+//! does it. Payloads are what the pool's pages hold: no byte is copied in, as no byte is copied into fio's buffers.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use rustix::time::{ClockId, clock_gettime};
+use serde::Serialize;
+use shingle_node::extent::record::record_bytes;
+use shingle_node::osd::fetch::ReadKey;
+use shingle_node::osd::store::{AppendKey, NewExtent};
+use shingle_proto::frame::Class;
+use shingle_proto::ids::{BlockHash, BucketId, ExtentId, Generation, PutId, VolumeId};
+use shingle_proto::limits::{BLOCK_BYTES_MAX, SEAL_OVERHEAD_BYTES};
+use shingle_seam::tasks::spawn_joined;
+
+use super::host::Rig;
+use super::metered::Reading;
+use crate::error::BenchError;
+
+/// The name of a stored record.
+#[derive(Clone, Copy, Debug)]
+pub struct StoredKey {
+    extent: ExtentId,
+    hash: BlockHash,
+    put_id: PutId,
+}
+
+/// Records of one size in extents of their own.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// Index of the load; names its extents and its stored records.
+    pub number: usize,
+    pub payload_bytes: u32,
+    /// Open extents the appends go to in turn, as a host serves several open volumes.
+    pub extents: usize,
+    /// Appends in flight.
+    pub writers: usize,
+    /// Reads asked for at once.
+    pub readers: usize,
+    /// Zones of each extent that are filled, of 256 MiB each.
+    pub zones_per_extent: u64,
+}
+
+/// What a round came to.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Outcome {
+    pub records: u64,
+    pub payload_bytes: u64,
+    pub seconds: f64,
+    pub device: Reading,
+    /// Processor time of the shard's thread, and of the whole process: the kernel's workers for the ring belong to it.
+    pub thread_cpu_seconds: f64,
+    pub process_cpu_seconds: f64,
+}
+
+impl Load {
+    /// Bytes of one record on disk.
+    pub fn record_bytes(&self) -> u64 {
+        record_bytes(self.payload_bytes)
+    }
+
+    /// Bytes of one block before it was sealed.
+    pub fn plain_bytes(&self) -> u32 {
+        self.payload_bytes.saturating_sub(SEAL_OVERHEAD_BYTES).min(BLOCK_BYTES_MAX)
+    }
+
+    fn extent(&self, index: usize) -> ExtentId {
+        ExtentId((self.number as u128 + 1) << 64 | (index as u128 + 1))
+    }
+
+    /// Creates the load's extents.
+    pub async fn create(self, rig: Rc<Rig>) -> Result<(), BenchError> {
+        for index in 0..self.extents {
+            let new =
+                NewExtent { extent: self.extent(index), volume: VolumeId(1), bucket: BucketId(1), member: index as u8 };
+            rig.osd.create_extent(new).await.map_err(refused)?;
+        }
+        let mut stored = rig.stored.borrow_mut();
+        let loads = stored.len().max(self.number + 1);
+        stored.resize_with(loads, Vec::new);
+        Ok(())
+    }
+
+    /// Closes the load's extents, with whatever that writes.
+    pub async fn close(self, rig: Rc<Rig>) -> Result<(), BenchError> {
+        for index in 0..self.extents {
+            rig.osd.close_extent(self.extent(index), Generation::default()).await.map_err(refused)?;
+        }
+        Ok(())
+    }
+
+    /// Appends `records` records durably.
+    pub async fn append(self, rig: Rc<Rig>, records: u64) -> Result<Outcome, BenchError> {
+        let next = Rc::new(Cell::new(0));
+        let before = rig.stored.borrow().get(self.number).map_or(0, Vec::len) as u64;
+        let started = Started::now(&rig);
+        let writer = || {
+            let (next, rig) = (next.clone(), rig.clone());
+            async move {
+                while next.get() < records {
+                    let number = before + next.replace(next.get() + 1);
+                    self.append_one(&rig, number).await?;
+                }
+                Ok(())
+            }
+        };
+        together(&rig, self.writers, writer).await?;
+        Ok(started.outcome(&rig, records, self.payload_bytes))
+    }
+
+    async fn append_one(&self, rig: &Rig, number: u64) -> Result<(), BenchError> {
+        let mut hash = BlockHash::default();
+        SmallRng::seed_from_u64((self.number as u64) << 48 | number).fill(&mut hash.0);
+        let key = AppendKey {
+            extent: self.extent(number as usize % self.extents),
+            hash,
+            put_id: PutId(number),
+            bucket: BucketId(1),
+            plain_bytes: self.plain_bytes(),
+            generation: Generation::default(),
+            class: Class::Client,
+        };
+        let buffer = rig.osd.receive_buffer(key.extent, self.payload_bytes).map_err(refused)?;
+        rig.osd.append(key, buffer).await.map_err(refused)?;
+        let stored = StoredKey { extent: key.extent, hash, put_id: key.put_id };
+        if let Some(load) = rig.stored.borrow_mut().get_mut(self.number) {
+            load.push(stored);
+        }
+        Ok(())
+    }
+
+    /// Reads the first `among` records that were appended, in random order, for so long.
+    pub async fn read(self, rig: Rc<Rig>, among: u64, duration: Duration, seed: u64) -> Result<Outcome, BenchError> {
+        let mut stored = rig.stored.borrow().get(self.number).cloned().unwrap_or_default();
+        stored.truncate(usize::try_from(among).unwrap_or(usize::MAX));
+        if stored.is_empty() {
+            return Err(BenchError::Engine("nothing was stored to be read".to_owned()));
+        }
+        let stored = Rc::new(stored);
+        let records = Rc::new(Cell::new(0));
+        let started = Started::now(&rig);
+        let end = Instant::now() + duration;
+        let reader_number = Cell::new(0);
+        let reader = || {
+            let (stored, records, rig) = (stored.clone(), records.clone(), rig.clone());
+            let mut random = SmallRng::seed_from_u64(seed << 16 | reader_number.replace(reader_number.get() + 1));
+            async move {
+                while Instant::now() < end {
+                    let Some(key) = stored.get(random.random_range(0..stored.len())) else { break };
+                    let (generation, class) = (Generation::default(), Class::Client);
+                    let key = ReadKey { extent: key.extent, hash: key.hash, put_id: key.put_id, generation, class };
+                    rig.osd.read_block(key).await.map_err(refused)?;
+                    records.set(records.get() + 1);
+                }
+                Ok(())
+            }
+        };
+        together(&rig, self.readers, reader).await?;
+        Ok(started.outcome(&rig, records.get(), self.payload_bytes))
+    }
+}
+
+/// Runs `count` tasks and waits for all of them, each a task of the executor as a request's handler is.
+async fn together<F>(rig: &Rig, count: usize, task: impl Fn() -> F) -> Result<(), BenchError>
+where
+    F: Future<Output = Result<(), BenchError>> + 'static,
+{
+    let tasks: Vec<_> = (0..count).map(|_| spawn_joined(&rig.world.tasks, "load", task())).collect();
+    let ended = || BenchError::Engine("the shard stopped".to_owned());
+    join_all(tasks).await.into_iter().try_for_each(|outcome| outcome.ok_or_else(ended)?)
+}
+
+fn refused(refusal: shingle_node::osd::refusal::Refusal) -> BenchError {
+    BenchError::Engine(refusal.to_string())
+}
+
+/// The clocks and counters at a round's start.
+struct Started {
+    at: Instant,
+    device: Reading,
+    thread_cpu_seconds: f64,
+    process_cpu_seconds: f64,
+}
+
+impl Started {
+    fn now(rig: &Rig) -> Self {
+        Self {
+            device: rig.meter.read(),
+            thread_cpu_seconds: cpu_seconds(ClockId::ThreadCPUTime),
+            process_cpu_seconds: cpu_seconds(ClockId::ProcessCPUTime),
+            at: Instant::now(),
+        }
+    }
+
+    fn outcome(self, rig: &Rig, records: u64, payload_bytes: u32) -> Outcome {
+        Outcome {
+            seconds: self.at.elapsed().as_secs_f64(),
+            records,
+            payload_bytes: records * u64::from(payload_bytes),
+            device: rig.meter.read().since(&self.device),
+            thread_cpu_seconds: cpu_seconds(ClockId::ThreadCPUTime) - self.thread_cpu_seconds,
+            process_cpu_seconds: cpu_seconds(ClockId::ProcessCPUTime) - self.process_cpu_seconds,
+        }
+    }
+}
+
+fn cpu_seconds(clock: ClockId) -> f64 {
+    let time = clock_gettime(clock);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}

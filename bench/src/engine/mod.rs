@@ -1,0 +1,124 @@
+//! `shingle bench engine`: one OSD on an emulated drive, without network, against fio on the same file system.
+//!
+//! Both sides write over space that was written before, with direct I/O, huge pages and the same bytes and flushes;
+//! they take turns in one run.
+
+mod host;
+mod load;
+mod metered;
+mod profile;
+mod report;
+mod rounds;
+mod space;
+
+use std::path::Path;
+
+use shingle_node::osd::policy::QUEUE_DEPTH_DEFAULT;
+use shingle_proto::limits::{BLOCK_BYTES_MAX, KIB, OSD_OPEN_EXTENTS_MAX, SEAL_OVERHEAD_BYTES};
+
+pub use report::EngineReport;
+
+use self::load::Load;
+use self::rounds::{Bench, Flushes, Peer};
+use crate::error::BenchError;
+use crate::fio::{Engine, Sync};
+
+/// Blocks of 4 MiB as sealed, over as many open extents as an OSD has at most: a zone takes one append at a time, so this
+/// is what is in flight at the drive. As many writers again wait for the running flush.
+const LARGE: Load = Load {
+    number: 0,
+    payload_bytes: BLOCK_BYTES_MAX + SEAL_OVERHEAD_BYTES,
+    extents: OSD_OPEN_EXTENTS_MAX,
+    writers: 2 * OSD_OPEN_EXTENTS_MAX,
+    readers: 40,
+    zones_per_extent: 4,
+};
+/// Blocks of 64 KiB as sealed, over as many open extents.
+const MEDIUM: Load = Load {
+    number: 1,
+    payload_bytes: 64 * KIB as u32 + SEAL_OVERHEAD_BYTES,
+    extents: OSD_OPEN_EXTENTS_MAX,
+    writers: 32,
+    readers: 64,
+    zones_per_extent: 1,
+};
+/// The largest payload whose record is one unit of 4 KiB.
+const SMALL: Load =
+    Load { number: 2, payload_bytes: 4 * KIB as u32 - 128, extents: 1, writers: 256, readers: 64, zones_per_extent: 1 };
+/// Reads in flight at the drive, on both sides: what an OSD gives a drive at most. The readers beyond it wait for their
+/// turn, so that the drive always has as many, as fio's has.
+const READ_DEPTH: u32 = QUEUE_DEPTH_DEFAULT;
+const SMALL_RECORDS: u64 = 32 * 1024;
+
+/// Appends of one round, at most.
+const LARGE_ROUND_RECORDS: u64 = 256;
+const MEDIUM_ROUND_RECORDS: u64 = 4096;
+
+/// Targets: ratios to fio, and bytes written for bytes accepted.
+const APPEND_TARGET: f64 = 0.95;
+const GROUP_COMMIT_TARGET: f64 = 3.0;
+const READ_TARGET: f64 = 0.95;
+const LARGE_WRITTEN_TARGET: f64 = 1.01;
+const MEDIUM_WRITTEN_TARGET: f64 = 1.10;
+
+/// How much is measured.
+#[derive(Clone, Copy, Debug)]
+pub struct EnginePlan {
+    pub rounds: usize,
+}
+
+/// A host makes a record durable before it answers, for many writers at once. No mode of fio does: the first two peers are
+/// "a sync per write at depth 32" by the letter, where nobody waits for the sync of his write; in the next two each of 32
+/// writers does. The last one says what the disk takes when nothing is flushed, which bounds every ratio.
+const MEDIUM_PEERS: [Peer; 5] = [
+    medium_peer("fio, fsync per write, depth 32", Engine::IoUring, Sync::Full { writes: 1 }, Some(GROUP_COMMIT_TARGET)),
+    medium_peer("fio, fdatasync per write, depth 32", Engine::IoUring, Sync::Data { writes: 1 }, None),
+    medium_peer("fio, write + fsync, 32 threads", Engine::Psync, Sync::Full { writes: 1 }, None),
+    medium_peer("fio, write + fdatasync, 32 threads", Engine::Psync, Sync::Data { writes: 1 }, None),
+    medium_peer("fio, no flush at all, depth 32", Engine::IoUring, Sync::Never, None),
+];
+
+const fn medium_peer(name: &'static str, engine: Engine, sync: Sync, target: Option<f64>) -> Peer {
+    let writers = MEDIUM.writers as u32;
+    let (depth, threads) = match engine {
+        Engine::IoUring => (writers, 1),
+        Engine::Psync => (1, writers),
+    };
+    Peer { name, engine, flushes: Flushes::Each(sync), depth, threads, target }
+}
+
+/// Measures below `parent`, which must have 17 GiB free, and removes everything again.
+pub fn run(parent: &Path, plan: EnginePlan) -> Result<EngineReport, BenchError> {
+    let folder = tempfile::tempdir_in(parent).map_err(BenchError::io(format!("folder in {}", parent.display())))?;
+    let mut bench = Bench::prepare(folder.path(), plan, &[LARGE, MEDIUM, SMALL])?;
+    let large_peer = |name, flushes, target| Peer {
+        name,
+        engine: Engine::IoUring,
+        flushes,
+        depth: LARGE.extents as u32,
+        threads: 1,
+        target,
+    };
+    bench.append(&rounds::AppendRounds {
+        load: LARGE,
+        name: "durable 4 MiB appends",
+        records: LARGE_ROUND_RECORDS,
+        peers: &[
+            large_peer("fio, same bytes, flushes and depth", Flushes::AsOurs, Some(APPEND_TARGET)),
+            large_peer("fio, no flush at all, same depth", Flushes::Each(Sync::Never), None),
+        ],
+        written_target: LARGE_WRITTEN_TARGET,
+    })?;
+    bench.append(&rounds::AppendRounds {
+        load: MEDIUM,
+        name: "durable 64 KiB appends, 32 writers",
+        records: MEDIUM_ROUND_RECORDS,
+        peers: &MEDIUM_PEERS,
+        written_target: MEDIUM_WRITTEN_TARGET,
+    })?;
+    bench.fill(SMALL, SMALL_RECORDS)?;
+    bench.read(SMALL, "random reads of 4 KiB records", READ_TARGET)?;
+    bench.read(MEDIUM, "random reads of 64 KiB blocks", READ_TARGET)?;
+    bench.read(LARGE, "random reads of 4 MiB blocks", READ_TARGET)?;
+    Ok(bench.finish())
+}

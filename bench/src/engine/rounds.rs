@@ -1,0 +1,338 @@
+//! The rounds: ours and fio's next to each other, who begins changes every round.
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use shingle_proto::limits::MIB;
+use shingle_seam::tasks::LocalFuture;
+
+use super::host::{Host, Rig};
+use super::load::{Load, Outcome};
+use super::profile::Recorder;
+use super::report::{Amplification, Commands, Comparison, Cpu, EngineReport, Profile, Scope, per_gib};
+use super::space::{self, PEER_BYTES, ZONE_FILL_BYTES};
+use super::{EnginePlan, READ_DEPTH};
+use crate::error::BenchError;
+use crate::fio::{self, Done, Engine, Job, Sync, Work};
+use crate::ratio::{Ratio, median};
+
+/// Byte budget of the shard; its pool is twice that.
+const BUDGET_BYTES: u64 = 512 * MIB;
+const READ_SECONDS: u64 = 2;
+/// Rounds beside the measured ones: one to warm up, one to profile.
+const OTHER_ROUNDS: u64 = 2;
+
+/// When a peer makes its writes durable.
+#[derive(Clone, Copy, Debug)]
+pub enum Flushes {
+    /// As often as ours did in the round before, with `fdatasync`.
+    AsOurs,
+    Each(Sync),
+}
+
+/// What we are compared with.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer {
+    pub name: &'static str,
+    pub engine: Engine,
+    pub flushes: Flushes,
+    pub depth: u32,
+    pub threads: u32,
+    /// `None`: for information.
+    pub target: Option<f64>,
+}
+
+/// Rounds of appends of one load.
+pub struct AppendRounds<'a> {
+    pub load: Load,
+    pub name: &'static str,
+    /// Per round; fewer when many rounds must fit into the extents.
+    pub records: u64,
+    pub peers: &'a [Peer],
+    pub written_target: f64,
+}
+
+/// A prepared run and what it has found so far.
+pub struct Bench {
+    folder: PathBuf,
+    plan: EnginePlan,
+    host: Host,
+    report: EngineReport,
+    /// The most of fio's memory seen on huge pages.
+    fio_huge_bytes: u64,
+    /// Given to the file system by our jobs since a load began.
+    file_bytes: u64,
+}
+
+impl Bench {
+    /// Makes and writes the files, and starts the shard.
+    pub fn prepare(folder: &Path, plan: EnginePlan, loads: &[Load]) -> Result<Self, BenchError> {
+        let drive = folder.join("drive");
+        let zones = loads.iter().flat_map(|load| std::iter::repeat_n(load.zones_per_extent, load.extents));
+        space::make_drive(&drive, zones)?;
+        space::make_peer(&peer_file(folder))?;
+        let host = Host::start(&drive, BUDGET_BYTES)?;
+        let folder = folder.to_path_buf();
+        Ok(Self { folder, plan, host, report: EngineReport::default(), fio_huge_bytes: 0, file_bytes: 0 })
+    }
+
+    /// The rounds of one load of appends, then its profile, then the end of its extents.
+    pub fn append(&mut self, rounds: &AppendRounds<'_>) -> Result<(), BenchError> {
+        let load = rounds.load;
+        let fits = load.extents as u64 * load.zones_per_extent * ZONE_FILL_BYTES / load.record_bytes();
+        let records = rounds.records.min(fits / (self.plan.rounds as u64 + OTHER_ROUNDS));
+        let before_bytes = self.device_bytes()?;
+        self.file_bytes = 0;
+        self.write_job(move |rig| Box::pin(load.create(rig)))?;
+        let warm = self.append_once(load, records)?;
+        let mut outcomes = vec![warm];
+        let mut done: Vec<Vec<Done>> = vec![Vec::new(); rounds.peers.len()];
+        for round in 0..self.plan.rounds {
+            if round % 2 == 0 {
+                outcomes.push(self.append_once(load, records)?);
+            }
+            let flushes = outcomes.last().map_or(1, |outcome| outcome.device.flushes);
+            for (peer, done) in rounds.peers.iter().zip(&mut done) {
+                let job = self.write_of(peer, load, (records, flushes), round as u64);
+                done.push(self.fio(&job)?);
+            }
+            if round % 2 == 1 {
+                outcomes.push(self.append_once(load, records)?);
+            }
+        }
+        let measured = outcomes.get(1..).unwrap_or_default();
+        self.profile(rounds.name, move |bench| bench.append_once(load, records))?;
+        self.write_job(move |rig| Box::pin(load.close(rig)))?;
+        let device_bytes = self.device_bytes()? - before_bytes;
+        let rounds_run = (self.plan.rounds as u64) + OTHER_ROUNDS;
+        self.amplification(rounds, records * rounds_run, device_bytes);
+        let flushes = measured.last().map_or(1, |outcome| outcome.device.flushes);
+        for (peer, done) in rounds.peers.iter().zip(&done) {
+            let line = self.write_of(peer, load, (records, flushes), 0).line();
+            self.compare((rounds.name, peer.name, peer.target), load, measured, done, line);
+        }
+        Ok(())
+    }
+
+    /// Stores records to be read.
+    pub fn fill(&mut self, load: Load, records: u64) -> Result<(), BenchError> {
+        self.host.run(move |rig| Box::pin(load.create(rig)))?;
+        self.append_once(load, records)?;
+        self.host.run(move |rig| Box::pin(load.close(rig)))
+    }
+
+    /// The rounds of random reads of what a load has stored.
+    pub fn read(&mut self, load: Load, name: &'static str, target: f64) -> Result<(), BenchError> {
+        let (mut outcomes, mut done) = (Vec::new(), Vec::new());
+        let stored = self.host.run(move |rig| {
+            Box::pin(async move { Ok(rig.stored.borrow().get(load.number).map_or(0, Vec::len) as u64) })
+        })?;
+        // Both sides read as many bytes' worth of places: what lies below may cache.
+        let among = stored.min(PEER_BYTES / load.record_bytes());
+        self.read_once(load, among, 0)?;
+        let job = Job {
+            file: peer_file(&self.folder),
+            offset_bytes: 0,
+            span_bytes: among * load.record_bytes(),
+            work: Work::RandomRead { seconds: READ_SECONDS },
+            engine: Engine::IoUring,
+            block_bytes: load.record_bytes(),
+            depth: READ_DEPTH,
+            threads: 1,
+        };
+        for round in 0..self.plan.rounds as u64 {
+            if round % 2 == 0 {
+                outcomes.push(self.read_once(load, among, round + 1)?);
+            }
+            done.push(self.fio(&job)?);
+            if round % 2 == 1 {
+                outcomes.push(self.read_once(load, among, round + 1)?);
+            }
+        }
+        self.profile(name, move |bench| bench.read_once(load, among, u64::MAX >> 32))?;
+        self.compare((name, "fio, same size and depth", Some(target)), load, &outcomes, &done, job.line());
+        Ok(())
+    }
+
+    /// The report.
+    pub fn finish(mut self) -> EngineReport {
+        let mib = |bytes: u64| bytes / MIB;
+        let ours = fio::huge_bytes_of(std::process::id());
+        self.report.conditions = vec![
+            format!(
+                "memory on huge pages, by the kernel's count: {} MiB of this process (its buffers: {} MiB), {} MiB of fio",
+                mib(ours),
+                mib(2 * BUDGET_BYTES),
+                mib(self.fio_huge_bytes)
+            ),
+            format!("{} rounds; both sides O_DIRECT on one file system, over space written before", self.plan.rounds),
+        ];
+        self.report
+    }
+
+    fn append_once(&mut self, load: Load, records: u64) -> Result<Outcome, BenchError> {
+        self.write_job(move |rig| Box::pin(load.append(rig, records)))
+    }
+
+    /// A job whose writes are counted.
+    fn write_job<T, F>(&mut self, job: F) -> Result<T, BenchError>
+    where
+        T: Send + 'static,
+        F: FnOnce(Rc<Rig>) -> LocalFuture<'static, Result<T, BenchError>> + Send + 'static,
+    {
+        // Only around our own jobs: what fio writes is counted to this process when fio ends.
+        let before_bytes = space::written_by_this_process()?;
+        let result = self.host.run(job);
+        self.file_bytes += space::written_by_this_process()? - before_bytes;
+        result
+    }
+
+    fn time_calls(&self, on: bool) -> Result<(), BenchError> {
+        self.host.run(move |rig| {
+            rig.meter.timed.set(on);
+            Box::pin(async { Ok(()) })
+        })
+    }
+
+    fn read_once(&self, load: Load, among: u64, seed: u64) -> Result<Outcome, BenchError> {
+        self.host.run(move |rig| Box::pin(load.read(rig, among, Duration::from_secs(READ_SECONDS), seed)))
+    }
+
+    fn device_bytes(&self) -> Result<u64, BenchError> {
+        self.host.run(|rig| Box::pin(async move { Ok(rig.meter.read().written_bytes) }))
+    }
+
+    fn fio(&mut self, job: &Job) -> Result<Done, BenchError> {
+        let done = job.run()?;
+        self.fio_huge_bytes = self.fio_huge_bytes.max(done.huge_page_bytes);
+        Ok(done)
+    }
+
+    /// A peer's run of as many writes as we append records.
+    fn write_of(&self, peer: &Peer, load: Load, (records, flushes): (u64, u64), round: u64) -> Job {
+        let total_bytes = records * load.record_bytes();
+        let places = (PEER_BYTES / total_bytes.next_multiple_of(MIB)).max(1);
+        let sync = match peer.flushes {
+            Flushes::AsOurs => Sync::Data { writes: records.div_ceil(flushes.max(1)) },
+            Flushes::Each(sync) => sync,
+        };
+        Job {
+            file: peer_file(&self.folder),
+            offset_bytes: round % places * total_bytes.next_multiple_of(MIB),
+            span_bytes: total_bytes,
+            work: Work::Write { total_bytes, sync },
+            engine: peer.engine,
+            block_bytes: load.record_bytes(),
+            depth: peer.depth,
+            threads: peer.threads,
+        }
+    }
+
+    fn compare(
+        &mut self,
+        (name, peer, target): (&str, &str, Option<f64>),
+        load: Load,
+        outcomes: &[Outcome],
+        done: &[Done],
+        line: String,
+    ) {
+        let reads = outcomes.iter().any(|outcome| outcome.device.reads > 0);
+        let mut ratio = Ratio::new(name, peer, "records/s");
+        ratio.ours = outcomes.iter().map(|outcome| outcome.records as f64 / outcome.seconds).collect();
+        ratio.peer = done.iter().map(|done| done.operations as f64 / done.seconds).collect();
+        let mib = load.record_bytes() as f64 / MIB as f64;
+        ratio.notes.push(format!(
+            "{:.0} / {:.0} MiB/s, {} bytes each on disk",
+            median(&ratio.ours) * mib,
+            median(&ratio.peer) * mib,
+            load.record_bytes(),
+        ));
+        if reads {
+            ratio.notes.push(format!("{} readers; {READ_DEPTH} in flight at the drive on both sides", load.readers));
+        } else {
+            let flushes: Vec<f64> = outcomes.iter().map(|outcome| outcome.device.flushes as f64).collect();
+            let records = outcomes.first().map_or(0, |outcome| outcome.records);
+            ratio.notes.push(format!(
+                "{records} records and {:.0} flushes a round; {} writers, {} open extents",
+                median(&flushes),
+                load.writers,
+                load.extents
+            ));
+        }
+        ratio.notes.push(line);
+        let per_record = |value: f64, records: u64| per_gib(value, records * u64::from(load.payload_bytes));
+        let of = |pick: &dyn Fn(&Outcome) -> f64| {
+            median(&outcomes.iter().map(|outcome| per_gib(pick(outcome), outcome.payload_bytes)).collect::<Vec<_>>())
+        };
+        let fio_cpu: Vec<f64> = done.iter().map(|done| per_record(done.cpu_seconds, done.operations)).collect();
+        if !self.report.cpu.iter().any(|cpu| cpu.load == name) {
+            self.report.cpu.push(Cpu {
+                load: name.to_owned(),
+                thread_seconds_per_gib: of(&|outcome| outcome.thread_cpu_seconds),
+                process_seconds_per_gib: of(&|outcome| outcome.process_cpu_seconds),
+                fio_seconds_per_gib: median(&fio_cpu),
+            });
+        }
+        self.report.comparisons.push(Comparison::new(ratio, target));
+    }
+
+    fn amplification(&mut self, rounds: &AppendRounds<'_>, records: u64, device_bytes: u64) {
+        let accepted_bytes = records * u64::from(rounds.load.plain_bytes());
+        self.report.amplification.push(Amplification {
+            load: rounds.name.to_owned(),
+            accepted_bytes,
+            device_bytes,
+            file_bytes: self.file_bytes,
+            ratio: device_bytes as f64 / accepted_bytes as f64,
+            target: rounds.written_target,
+        });
+    }
+
+    fn profile(
+        &mut self,
+        name: &str,
+        run: impl FnOnce(&mut Self) -> Result<Outcome, BenchError>,
+    ) -> Result<(), BenchError> {
+        self.time_calls(true)?;
+        let recorder = Recorder::start(&self.folder);
+        let outcome = run(self)?;
+        let stages = recorder.map_or(Ok(Vec::new()), Recorder::stop)?;
+        self.time_calls(false)?;
+        let device = outcome.device;
+        let scope = |what, seconds| Scope { what, seconds_per_gib: per_gib(seconds, outcome.payload_bytes) };
+        let commands = |what, count: u64, bytes: u64, seconds: f64| Commands {
+            what,
+            count,
+            mean_bytes: bytes / count.max(1),
+            mean_us: seconds * 1e6 / count.max(1) as f64,
+            mean_in_flight: seconds / outcome.seconds,
+        };
+        let in_calls = device.write_call_seconds + device.read_call_seconds + device.flush_call_seconds;
+        self.report.profiles.push(Profile {
+            load: name.to_owned(),
+            cpu_seconds_per_gib: per_gib(outcome.process_cpu_seconds, outcome.payload_bytes),
+            scopes: vec![
+                scope(
+                    "calls of the drive: submission to the kernel; for appends the drive's own checksum too",
+                    in_calls,
+                ),
+                scope(
+                    "the rest of the thread: completions, engine with its checksums, executor, the bench's loop",
+                    outcome.thread_cpu_seconds - in_calls,
+                ),
+            ],
+            commands: vec![
+                commands("appends", device.writes, device.written_bytes, device.write_answer_seconds),
+                commands("reads", device.reads, device.read_bytes, device.read_answer_seconds),
+                commands("flushes", device.flushes, 0, device.flush_answer_seconds),
+            ],
+            stages,
+        });
+        Ok(())
+    }
+}
+
+fn peer_file(folder: &Path) -> PathBuf {
+    folder.join("fio")
+}
