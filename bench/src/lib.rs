@@ -9,5 +9,6 @@ pub mod engine;
 pub mod error;
 pub mod fio;
 pub mod ratio;
+pub mod ssd_cache;
 
 pub use error::BenchError;

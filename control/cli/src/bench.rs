@@ -9,12 +9,14 @@ use shingle_bench::BenchError;
 use shingle_bench::append::AppendPlan;
 use shingle_bench::copy::CopyPlan;
 use shingle_bench::engine::{self, EnginePlan};
+use shingle_bench::ssd_cache;
 
 use crate::failure::Failure;
 
 const EXAMPLES: &str = "\
 Examples:
   shingle bench engine --dir /mnt/disk         one OSD without network against fio: appends, reads, CPU, profile
+  shingle bench ssd-cache --html curves.html   what a staging SSD would change; virtual time, no disk needed
   shingle bench append --at /mnt/disk          durable appends through one host, against fio
   shingle bench copy --rounds 3 --json         cp into a cell, against cp + sync of four copies
 
@@ -47,6 +49,15 @@ enum What {
     Append,
     /// `shingle cp` of 1 GiB / `cp` and `sync` of four copies
     Copy,
+    /// Direct writes to modelled SMR disks / a staging SSD in front of them, in virtual time
+    SsdCache {
+        /// The same seed gives the same run
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Also write a page with the curves
+        #[arg(long, value_name = "FILE")]
+        html: Option<PathBuf>,
+    },
 }
 
 /// Measures and prints.
@@ -55,6 +66,14 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
     let rounds = usize::from(args.rounds);
     let failed = |error: BenchError| Failure::failed(error.to_string(), "see the message above; nothing was kept");
     match &args.what {
+        What::SsdCache { seed, html } => {
+            let report = ssd_cache::run(*seed);
+            if let Some(file) = html {
+                let page = ssd_cache::to_html(&report);
+                std::fs::write(file, page).map_err(Failure::io(format!("write {}", file.display())))?;
+            }
+            print(&report, args.json)
+        }
         What::Engine => print(&engine::run(&args.at, EnginePlan { rounds }).map_err(failed)?, args.json),
         What::Append => {
             let plan = AppendPlan { rounds, ..Default::default() };
