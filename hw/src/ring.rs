@@ -129,15 +129,19 @@ impl Ring {
     /// Whether `poll` finds completions now or in a moment. It looks without sleeping, so the moment should be shorter
     /// than what sleeping costs; at once when no command is pending.
     pub fn completes_within(&self, moment: Duration) -> bool {
+        /// Looks between two readings of the clock.
+        const LOOKS: u32 = 64;
         let start = Instant::now();
         while self.pending() > 0 {
-            if self.has_completions() {
-                return true;
+            for _ in 0..LOOKS {
+                if self.has_completions() {
+                    return true;
+                }
+                std::hint::spin_loop();
             }
             if start.elapsed() >= moment {
                 return false;
             }
-            std::hint::spin_loop();
         }
         false
     }
