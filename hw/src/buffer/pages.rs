@@ -28,16 +28,18 @@ impl Pages {
         if count == 0 || count > self.pages - self.used {
             return None;
         }
-        let mut at = self.next(self.first_free, false)?;
+        let mut at = self.next(self.first_free..self.pages, false)?;
         self.first_free = at;
-        loop {
-            let end = self.next(at, true).unwrap_or(self.pages);
-            if end - at >= count {
-                self.set(at..at + count, true);
-                return Some(at);
+        while at + count <= self.pages {
+            match self.next(at..at + count, true) {
+                None => {
+                    self.set(at..at + count, true);
+                    return Some(at);
+                }
+                Some(used) => at = self.next(used..self.pages, false)?,
             }
-            at = self.next(end, false)?;
         }
+        None
     }
 
     pub(super) fn give_back(&mut self, run: Range<usize>) {
@@ -47,18 +49,19 @@ impl Pages {
 
     /// Whether no page of `run` is in use.
     pub(super) fn all_free(&self, run: Range<usize>) -> bool {
-        self.next(run.start, true).is_none_or(|page| page >= run.end)
+        self.next(run.start..run.end.min(self.pages), true).is_none()
     }
 
-    /// The first page from `from` on whose state is `used`.
-    fn next(&self, from: usize, used: bool) -> Option<usize> {
-        let mut at = from;
-        while at < self.pages {
+    /// The first page of `among` whose state is `used`. It looks no further: a search that went on to the end of what is
+    /// free would cost more the larger the arena is.
+    fn next(&self, among: Range<usize>, used: bool) -> Option<usize> {
+        let mut at = among.start;
+        while at < among.end {
             let word = self.words.get(at / 64).copied()?;
             let candidates = (if used { word } else { !word }) >> (at % 64);
             if candidates != 0 {
                 let found = at + candidates.trailing_zeros() as usize;
-                return (found < self.pages).then_some(found);
+                return (found < among.end).then_some(found);
             }
             at = (at / 64 + 1) * 64;
         }
@@ -120,6 +123,18 @@ mod tests {
                 pages.give_back(run);
             }
             prop_assert_eq!(pages.take(300), Some(0));
+        }
+
+        #[test]
+        fn the_lowest_run_that_fits_is_taken_whatever_is_used(
+            used in prop::collection::btree_set(0usize..200, 0..120),
+            count in 1usize..80,
+        ) {
+            let mut pages = Pages::new(200);
+            prop_assert_eq!(pages.take(200), Some(0));
+            (0..200).filter(|page| !used.contains(page)).for_each(|page| pages.give_back(page..page + 1));
+            let lowest = (0..=200 - count).find(|start| used.range(*start..start + count).next().is_none());
+            prop_assert_eq!(pages.take(count), lowest);
         }
     }
 }
