@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use shingle_hw::buffer::Buffer;
+use shingle_hw::device::Part;
 use shingle_hw::error::DeviceError;
 use shingle_hw::zone::ZoneId;
 use shingle_proto::frame::Class;
@@ -16,6 +17,10 @@ use crate::extent::writer::{self, WriteError};
 
 /// How soon an accepted append that found its queue full tries again.
 const RETRY: Duration = Duration::from_millis(1);
+
+/// Reads of this size are looked at only after whoever got their turn has begun: checksums of several in a row would
+/// leave the device idle meanwhile.
+const LOOK_LATER_BYTES: usize = 64 * 1024;
 
 impl From<QueueFull> for Refusal {
     fn from(_: QueueFull) -> Self {
@@ -44,25 +49,37 @@ impl Osd {
             drop(turn);
             (outcome, held)
         };
-        Ok(see_through(&self.world.tasks, "abandoned read", reading).await)
+        let done = see_through(&self.world.tasks, "abandoned read", reading).await;
+        if bytes >= LOOK_LATER_BYTES {
+            self.world.tasks.yield_now().await;
+        }
+        Ok(done)
     }
 
-    /// Appends the first `bytes` of a buffer to a zone whose write pointer is at `expected_bytes`. Only tasks of the OSD
-    /// do this, which nobody abandons. What was accepted is never turned away.
+    /// Appends one part in as many pieces as the device needs, or several in one, to a zone whose write pointer is at
+    /// `expected_bytes`. Only tasks of the OSD do this, which nobody abandons. What was accepted is never turned away.
     pub(super) async fn append_device(
         &self,
         class: Class,
         zone: ZoneId,
         expected_bytes: u64,
-        buffer: Buffer,
-        bytes: usize,
+        mut parts: Vec<Part>,
     ) -> Result<(), WriteError> {
+        let bytes = parts.iter().map(|(_, bytes)| bytes.len() as u64).sum();
         let _turn = loop {
-            match self.turns.take(class, bytes as u64).await {
+            match self.turns.take(class, bytes).await {
                 Ok(turn) => break turn,
                 Err(QueueFull) => self.world.tasks.sleep(RETRY).await,
             }
         };
-        writer::append(&*self.device, zone, expected_bytes, buffer, bytes).await
+        match parts.pop() {
+            Some((buffer, bytes)) if parts.is_empty() => {
+                writer::append(&*self.device, zone, expected_bytes, buffer, bytes.len()).await
+            }
+            last => {
+                parts.extend(last);
+                writer::append_parts(&*self.device, zone, expected_bytes, parts).await
+            }
+        }
     }
 }
