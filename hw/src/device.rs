@@ -10,6 +10,7 @@ use std::pin::Pin;
 use crate::buffer::Buffer;
 use crate::error::DeviceError;
 use crate::geometry::Geometry;
+pub use crate::ring::Part;
 use crate::zone::{Zone, ZoneId};
 
 /// A command in flight.
@@ -43,6 +44,25 @@ pub trait ZonedDevice {
     /// Appends `bytes` of the buffer to a sequential zone; the offset within the zone where they landed. Only after
     /// a `flush` that started when this had ended are they durable. At most `appends_per_zone` are in flight in a zone.
     fn append(&self, zone: ZoneId, buffer: Buffer, bytes: Range<usize>) -> Transfer<u64>;
+    /// As `append`, of whole sectors of several buffers behind each other in one command; at most 1024 buffers. A device
+    /// that cannot take them from where they are gets a copy.
+    fn append_parts(&self, zone: ZoneId, parts: Vec<Part>) -> Command<(Result<u64, DeviceError>, Vec<Part>)> {
+        let length = match parts_length(&parts, self.geometry().sector_bytes) {
+            Ok(length) => length as usize,
+            Err(error) => return Box::pin(std::future::ready((Err(error), parts))),
+        };
+        let mut joined = self.alloc_buffer(length);
+        let mut start = 0;
+        for (buffer, bytes) in &parts {
+            let end = start + bytes.len();
+            if let (Some(whole), Some(part)) = (joined.get_mut(start..end), buffer.get(bytes.clone())) {
+                whole.copy_from_slice(part);
+            }
+            start = end;
+        }
+        let append = self.append(zone, joined, 0..length);
+        Box::pin(async move { (append.await.0, parts) })
+    }
     /// Writes into a conventional zone, anywhere.
     fn write(&self, zone: ZoneId, offset_bytes: u64, buffer: Buffer, bytes: Range<usize>) -> Transfer<()>;
     /// Fills `bytes` of the buffer from `offset_bytes` of the zone. Bytes at or behind the write pointer read as zeroes.
@@ -72,4 +92,16 @@ pub(crate) fn transfer_length(
     } else {
         Err(DeviceError::InvalidField { offset_bytes: bytes.start as u64, length_bytes: length })
     }
+}
+
+/// The length of a transfer from several buffers, when each part is whole sectors inside its buffer.
+pub(crate) fn parts_length(parts: &[Part], sector_bytes: u32) -> Result<u64, DeviceError> {
+    parts.iter().try_fold(0, |sum, (buffer, bytes)| {
+        let length = transfer_length(buffer.len(), bytes, sector_bytes)?;
+        if length.is_multiple_of(u64::from(sector_bytes)) {
+            Ok(sum + length)
+        } else {
+            Err(DeviceError::InvalidField { offset_bytes: bytes.start as u64, length_bytes: length })
+        }
+    })
 }

@@ -7,6 +7,7 @@
 
 mod command;
 mod nvme;
+mod parts;
 mod task;
 
 use std::cell::RefCell;
@@ -31,8 +32,9 @@ use command::{Progress, Slot};
 use task::Tasks;
 
 pub(crate) use command::NvmeTransfer;
-pub use command::{Operation, RingTransfer};
+pub use command::{Operation, PartsTransfer, RingTransfer};
 pub(crate) use nvme::{NvmeAnswer, NvmeCommand};
+pub use parts::Part;
 pub use task::Task;
 
 /// Small reads kept back at most: more would let the device run dry.
@@ -185,6 +187,12 @@ impl Ring {
         bytes: Range<usize>,
     ) -> RingTransfer {
         RingTransfer::new(self, self.start(Slot::write(file, offset, buffer, bytes)))
+    }
+
+    /// Writes the bytes of several buffers behind each other, all of them or it is an error. At most 1024 buffers
+    /// (IOV_MAX).
+    pub fn write_parts_at(self: &Rc<Self>, file: &Rc<File>, offset: u64, parts: Vec<Part>) -> PartsTransfer {
+        PartsTransfer::new(self, self.start(Slot::write_parts(file, offset, parts)))
     }
 
     /// `fdatasync`: what had been written before is durable.

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 use shingle_hw::buffer::Buffer;
-use shingle_hw::device::{Command, Identity, Transfer, ZonedDevice};
+use shingle_hw::device::{Command, Identity, Part, Transfer, ZonedDevice};
 use shingle_hw::error::DeviceError;
 use shingle_hw::geometry::Geometry;
 use shingle_hw::zone::{Zone, ZoneId};
@@ -150,6 +150,13 @@ impl ZonedDevice for Metered {
         self.meter.writes.add_bytes(bytes.len());
         let timed = self.meter.timed.get();
         let command = self.meter.writes.time(timed, || self.device.append(zone, buffer, bytes));
+        self.meter.writes.answered(timed, command)
+    }
+
+    fn append_parts(&self, zone: ZoneId, parts: Vec<Part>) -> Command<(Result<u64, DeviceError>, Vec<Part>)> {
+        parts.iter().for_each(|(_, bytes)| self.meter.writes.add_bytes(bytes.len()));
+        let timed = self.meter.timed.get();
+        let command = self.meter.writes.time(timed, || self.device.append_parts(zone, parts));
         self.meter.writes.answered(timed, command)
     }
 

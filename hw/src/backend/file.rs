@@ -22,7 +22,7 @@ pub use open::OpenError;
 
 use self::core::{Core, failure};
 use crate::buffer::{Buffer, BufferPool};
-use crate::device::{Command, Identity, Transfer, ZonedDevice, transfer_length};
+use crate::device::{Command, Identity, Part, Transfer, ZonedDevice, parts_length, transfer_length};
 use crate::error::DeviceError;
 use crate::geometry::Geometry;
 use crate::ring::Ring;
@@ -127,6 +127,33 @@ impl ZonedDevice for FileDevice {
                 }
             };
             (outcome, buffer)
+        })
+    }
+
+    fn append_parts(&self, zone: ZoneId, parts: Vec<Part>) -> Command<(Result<u64, DeviceError>, Vec<Part>)> {
+        let checked = self.core.check().and_then(|()| parts_length(&parts, self.geometry.sector_bytes));
+        let begun = checked.and_then(|length| Ok((self.core.states.borrow_mut().begin_append(zone, length)?, length)));
+        let (offset, length) = match begun {
+            Ok(begun) => begun,
+            Err(error) => return Self::settled((Err(error), parts)),
+        };
+        let core = Rc::clone(&self.core);
+        let write = core.ring.write_parts_at(&core.file, core.layout.zone_offset(zone.0, offset), parts);
+        let crcs = write.inspect(|bytes| (crc::crc32c(bytes), bytes.len() as u64));
+        self.core.run(async move {
+            let (outcome, parts) = write.await;
+            let outcome = match outcome {
+                Ok(_) => {
+                    core.states.borrow_mut().end_append(zone, length);
+                    crcs.into_iter().for_each(|(crc, bytes)| core.table.borrow_mut().appended(zone, crc, bytes));
+                    Ok(offset)
+                }
+                Err(error) => {
+                    core.states.borrow_mut().end_append(zone, 0);
+                    Err(failure("appending", &error))
+                }
+            };
+            (outcome, parts)
         })
     }
 

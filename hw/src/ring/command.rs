@@ -17,6 +17,7 @@ use io_uring::{opcode, squeue, types};
 
 use super::Ring;
 use super::nvme::{NVME_URING_CMD_IO, NvmeAnswer, NvmeCommand};
+use super::parts::{Part, Parts};
 use crate::buffer::{BUFFER_ALIGN_BYTES, Buffer};
 
 /// How often a command that the kernel interrupts or defers is tried before the error is believed.
@@ -34,8 +35,12 @@ const SMALL_BYTES: usize = 32 * 1024;
 enum Action {
     Read,
     Write,
+    /// From several buffers.
+    WriteParts(Box<Parts>),
     SyncData,
-    PunchHole { bytes: u64 },
+    PunchHole {
+        bytes: u64,
+    },
     Nvme(Box<NvmeCommand>),
 }
 
@@ -93,6 +98,12 @@ impl Slot {
         Self::transfer(Action::Write, file, offset, buffer, bytes)
     }
 
+    pub(super) fn write_parts(file: &Rc<File>, offset: u64, parts: Vec<Part>) -> Self {
+        let parts = Parts::new(parts);
+        let bytes = 0..parts.len();
+        Self { bytes, ..Self::new(Action::WriteParts(Box::new(parts)), file, offset) }
+    }
+
     pub(super) fn sync_data(file: &Rc<File>) -> Self {
         Self::new(Action::SyncData, file, 0)
     }
@@ -124,9 +135,14 @@ impl Slot {
             // SAFETY: `transfer` checked that the range lies inside the buffer, and `moved` never exceeds the range.
             unsafe { buffer.as_mut_ptr().add(start) }
         });
-        match &self.action {
+        match &mut self.action {
             Action::Read => opcode::Read::new(fd, memory, left).offset(at).build().into(),
             Action::Write => opcode::Write::new(fd, memory, left).offset(at).build().into(),
+            Action::WriteParts(parts) => {
+                let list = parts.list_from(self.moved);
+                let entries = u32::try_from(list.len()).unwrap_or(u32::MAX);
+                opcode::Writev::new(fd, list.as_ptr(), entries).offset(at).build().into()
+            }
             Action::SyncData => opcode::Fsync::new(fd).flags(types::FsyncFlags::DATASYNC).build().into(),
             Action::PunchHole { bytes } => {
                 let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
@@ -149,7 +165,7 @@ impl Slot {
             Err(_) => Err(io::Error::from_raw_os_error(-result)),
             // The NVMe status; 0 is success.
             Ok(status) if matches!(self.action, Action::Nvme(_)) => Ok(status),
-            Ok(_) if self.buffer.is_none() => Ok(0),
+            Ok(_) if self.bytes.is_empty() => Ok(0),
             Ok(moved) => {
                 self.moved = (self.moved + moved).min(self.bytes.len());
                 if self.moved == self.bytes.len() {
@@ -162,7 +178,9 @@ impl Slot {
                 } else {
                     // Direct transfers go on at whole sectors; a few bytes are moved twice.
                     let aligned = match self.action {
-                        Action::Write if self.moved.is_multiple_of(SECTOR_BYTES_MIN) => self.moved,
+                        Action::Write | Action::WriteParts(_) if self.moved.is_multiple_of(SECTOR_BYTES_MIN) => {
+                            self.moved
+                        }
                         _ => self.moved / BUFFER_ALIGN_BYTES * BUFFER_ALIGN_BYTES,
                     };
                     let at_end = matches!(self.action, Action::Read) && self.moved != aligned;
@@ -195,6 +213,7 @@ impl Slot {
 struct Ended {
     result: io::Result<usize>,
     buffer: Option<Buffer>,
+    parts: Vec<Part>,
     detail: u64,
 }
 
@@ -215,7 +234,11 @@ impl Pending {
             slot.waker = Some(context.waker().clone());
             return Poll::Pending;
         };
-        let ended = Ended { result, buffer: slot.buffer.take(), detail: slot.detail };
+        let parts = match &mut slot.action {
+            Action::WriteParts(parts) => parts.take(),
+            _ => Vec::new(),
+        };
+        let ended = Ended { result, buffer: slot.buffer.take(), parts, detail: slot.detail };
         self.key = None;
         let slot = state.remove(key);
         drop(state);
@@ -270,6 +293,34 @@ impl Future for RingTransfer {
             Some(buffer) => (ended.result, buffer),
             None => panic!("a transfer owns its buffer until its end"),
         })
+    }
+}
+
+/// A write from several buffers in flight; it ends with the bytes moved, and gives the buffers back.
+#[must_use = "the buffers come back with the result"]
+pub struct PartsTransfer(Pending);
+
+impl PartsTransfer {
+    pub(super) fn new(ring: &Rc<Ring>, key: usize) -> Self {
+        Self(Pending { ring: Rc::clone(ring), key: Some(key) })
+    }
+
+    /// Looks at the bytes of every part while the command is in flight, which changes nothing.
+    pub(crate) fn inspect<T>(&self, look: impl FnMut(&[u8]) -> T) -> Vec<T> {
+        let state = self.0.ring.state.borrow();
+        let slot = self.0.key.and_then(|key| state.slots.get(key)?.as_ref());
+        match slot.map(|slot| &slot.action) {
+            Some(Action::WriteParts(parts)) => parts.slices().map(look).collect(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+impl Future for PartsTransfer {
+    type Output = (io::Result<usize>, Vec<Part>);
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.poll(context).map(|ended| (ended.result, ended.parts))
     }
 }
 

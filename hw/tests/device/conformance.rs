@@ -1,6 +1,7 @@
 //! The conformance body: what every back end does alike. It runs against emulated drives on the host, and inside the
 //! guest against drives of the kernel.
 
+use shingle_hw::device::Part;
 use shingle_hw::error::DeviceError;
 use shingle_hw::zone::{ZoneCondition, ZoneId};
 
@@ -10,9 +11,10 @@ use crate::rig::{Rig, filled, pattern};
 pub type Check = fn(&Rig);
 
 /// The checks, by name. Each one starts from a device whose sequential zones are all empty and have seen no faults.
-pub const CHECKS: [(&str, Check); 8] = [
+pub const CHECKS: [(&str, Check); 9] = [
     ("reports", reports),
     ("appends_and_reads", appends_and_reads),
+    ("appends_from_several_buffers", appends_from_several_buffers),
     ("conventional_zones", conventional_zones),
     ("limits", limits),
     ("conditions", conditions),
@@ -80,6 +82,34 @@ fn appends_and_reads(rig: &Rig) {
 }
 
 /// Reads a zone in pieces of the transfer limit.
+fn appends_from_several_buffers(rig: &Rig) {
+    let (zone, sector) = (sequential(rig), sector(rig));
+    let data = pattern(3, 6 * sector);
+    let append = |parts: Vec<Part>| rig.run(rig.device.append_parts(ZoneId(zone), parts));
+    let part =
+        |from: usize, to: usize| (filled(&*rig.device, &data[from * sector..to * sector]), 0..(to - from) * sector);
+    let (landed, parts) = append(vec![part(0, 1), part(1, 2)]);
+    assert_eq!(landed, Ok(0));
+    assert_eq!(parts.len(), 2, "the buffers come back");
+    assert_eq!(parts[1].0[..sector], data[sector..2 * sector]);
+    // The middle of a buffer, and nothing of another one.
+    let middle = (filled(&*rig.device, &data[sector..4 * sector]), sector..3 * sector);
+    let nothing = (filled(&*rig.device, &data[..sector]), 0..0);
+    assert_eq!(append(vec![middle, nothing, part(4, 6)]).0, Ok(2 * sector as u64));
+    assert_eq!(rig.read(zone, 0, 6 * sector).expect("reads"), data);
+    assert_eq!(rig.zone(zone).write_pointer_bytes, 6 * sector as u64);
+    let mut halves = [part(0, 1), part(1, 2)];
+    halves.iter_mut().for_each(|(_, bytes)| bytes.end = sector / 2);
+    let outside = (filled(&*rig.device, &data[..sector]), 0..64 * sector.max(4096));
+    for bad in [halves.into(), vec![part(0, 1), outside]] {
+        let (refused, parts) = append(bad);
+        assert!(matches!(refused, Err(DeviceError::InvalidField { .. })), "{refused:?}");
+        assert_eq!(parts.len(), 2);
+    }
+    rig.run(rig.device.flush()).expect("flushes");
+    assert_eq!(rig.zone(zone).write_pointer_bytes, 6 * sector as u64, "what was refused has written nothing");
+}
+
 fn read_all(rig: &Rig, zone: u32, capacity: usize) -> Vec<u8> {
     let most = rig.device.geometry().transfer_bytes_max as usize;
     (0..capacity)

@@ -30,9 +30,8 @@ pub const JOURNAL_NEWS_BYTES_MAX: u64 = 4 * MIB;
 
 /// Records one OSD has accepted and not yet answered; more are told to slow down.
 pub const OSD_QUEUE_RECORDS_MAX: usize = 1024;
-/// Small records waiting for one extent are appended together: records up to this size, up to so many bytes, in a buffer
-/// of the shard's pool that each extent being appended to may hold. Larger ones fill the device by themselves and are
-/// never copied.
+/// Small records waiting for one extent are appended together: records up to this size, up to so many bytes. Larger ones
+/// fill the device by themselves.
 pub const GATHERED_RECORD_BYTES_MAX: u64 = 256 * KIB;
 pub const GATHERED_APPEND_BYTES_MAX: u64 = MIB;
 /// Reads of one class that one OSD has in flight; more are told to slow down.

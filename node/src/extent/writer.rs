@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 use shingle_hw::buffer::Buffer;
-use shingle_hw::device::ZonedDevice;
+use shingle_hw::device::{Part, ZonedDevice};
 use shingle_hw::error::DeviceError;
 use shingle_hw::zone::ZoneId;
 use shingle_proto::limits::RECORD_ALIGN_BYTES;
@@ -48,6 +48,21 @@ pub async fn append(
         if landed_bytes != expected_bytes {
             return Err(WriteError::LandedElsewhere { zone, landed_bytes, expected_bytes });
         }
+    }
+    Ok(())
+}
+
+/// Appends parts behind each other, which the device takes in one command, to a zone whose write pointer is at
+/// `expected_bytes`.
+pub async fn append_parts(
+    device: &dyn ZonedDevice,
+    zone: ZoneId,
+    expected_bytes: u64,
+    parts: Vec<Part>,
+) -> Result<(), WriteError> {
+    let landed_bytes = device.append_parts(zone, parts).await.0?;
+    if landed_bytes != expected_bytes {
+        return Err(WriteError::LandedElsewhere { zone, landed_bytes, expected_bytes });
     }
     Ok(())
 }

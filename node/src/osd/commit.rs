@@ -7,7 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use shingle_hw::buffer::Buffer;
+use shingle_hw::device::Part;
 use shingle_hw::error::DeviceError;
 use shingle_proto::message::{Appended, OsdState};
 use shingle_seam::clock::Monotonic;
@@ -125,9 +125,9 @@ impl Osd {
             [Item { work: Work::Close(_), .. }] if failed => return self.seal(extent).await,
             _ if failed => Err(None),
             items => {
-                let buffer = self.gather(extent, items);
+                let parts = self.gather(extent, items);
                 let failed_flushes = self.commit.failed_flushes.get();
-                match self.write(extent, items, buffer).await {
+                match self.write(extent, items, parts).await {
                     // Nobody knows what that flush did to these bytes, and the next one does not tell.
                     Ok(()) if self.commit.failed_flushes.get() != failed_flushes => {
                         self.end_extent(extent, "a flush failed during an append");
@@ -174,7 +174,7 @@ impl Osd {
     }
 
     /// Appends items where they were planned, leaving the zone before them finished.
-    async fn write(&self, extent: &Extent, items: &[Item], buffer: Buffer) -> Result<(), WriteError> {
+    async fn write(&self, extent: &Extent, items: &[Item], parts: Vec<Part>) -> Result<(), WriteError> {
         let Some(first) = items.first() else { return Ok(()) };
         let slot = extent.header.slot;
         let tail = extent.tail.get();
@@ -183,10 +183,9 @@ impl Osd {
             self.device.finish(self.layout().zone(slot, tail.zone)).await?;
         }
         let zone = self.layout().zone(slot, first.spot.zone);
-        let bytes: u64 = items.iter().map(|item| item.bytes).sum();
-        self.append_device(first.class, zone, first.spot.offset_bytes, buffer, bytes as usize).await?;
+        self.append_device(first.class, zone, first.spot.offset_bytes, parts).await?;
         let mut end = first.spot;
-        end.offset_bytes += bytes;
+        end.offset_bytes += items.iter().map(|item| item.bytes).sum::<u64>();
         extent.tail.set(end);
         for item in items {
             if let Work::Record { record, .. } = &item.work {

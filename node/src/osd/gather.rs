@@ -3,9 +3,9 @@
 //!
 //! Invariant: every record in such an append is the same bytes at the same place as one appended alone, and is found on
 //! its own, so a crash tears the extent's tail as always; when the append fails, none of them is answered well.
-//! Nobody waits for company: only what found the extent busy is gathered.
+//! Nobody waits for company: only what found the extent busy is gathered. No byte is copied.
 
-use shingle_hw::buffer::Buffer;
+use shingle_hw::device::Part;
 use shingle_proto::limits::{GATHERED_APPEND_BYTES_MAX, GATHERED_RECORD_BYTES_MAX};
 
 use super::extent::{Extent, Item, Work};
@@ -34,47 +34,20 @@ impl Osd {
         items
     }
 
-    /// The completed bytes of all items in one buffer. What goes alone goes in its own, the one it was received in.
-    ///
-    /// What is gathered is copied, at most [`GATHERED_APPEND_BYTES_MAX`] at a time: that costs a fraction of the
-    /// commands it saves, its checksum is read from the copy while the processor's cache has it, and each record's own
-    /// buffer is given back at once.
-    pub(super) fn gather(&self, extent: &Extent, items: &mut [Item]) -> Buffer {
-        if let [item] = items {
-            let mut buffer = take_buffer(item);
-            self.complete_item(extent, item, &mut buffer);
-            return buffer;
-        }
-        let bytes: u64 = items.iter().map(|item| item.bytes).sum();
-        let mut gathered = self.device.alloc_buffer(bytes as usize);
-        let mut start = 0;
-        for item in items {
-            let end = start + item.bytes as usize;
-            let (Some(whole), own) = (gathered.get_mut(start..end), take_buffer(item)) else {
-                panic!("the buffer was made for all of the items");
-            };
-            whole.copy_from_slice(&own[..whole.len()]);
-            self.complete_item(extent, item, whole);
-            start = end;
-        }
-        gathered
+    /// The completed bytes of all items, each in the buffer it was received in.
+    pub(super) fn gather(&self, extent: &Extent, items: &mut [Item]) -> Vec<Part> {
+        items.iter_mut().map(|item| self.complete_item(extent, item)).collect()
     }
 
-    fn complete_item(&self, extent: &Extent, item: &mut Item, buffer: &mut [u8]) {
-        let Some(whole) = buffer.get_mut(..item.bytes as usize) else {
-            panic!("an item's buffer holds all of its bytes");
-        };
+    fn complete_item(&self, extent: &Extent, item: &mut Item) -> Part {
+        let bytes = 0..item.bytes as usize;
+        let Some(mut buffer) = item.buffer.take() else { panic!("what is appended waits with its bytes") };
+        let Some(whole) = buffer.get_mut(bytes.clone()) else { panic!("an item's buffer holds all of its bytes") };
         self.complete(extent, &mut item.work, whole, item.spot);
+        (buffer, bytes)
     }
 }
 
 fn is_small(item: &Item) -> bool {
     matches!(item.work, Work::Record { .. }) && item.bytes <= GATHERED_RECORD_BYTES_MAX
-}
-
-fn take_buffer(item: &mut Item) -> Buffer {
-    match item.buffer.take() {
-        Some(buffer) if buffer.len() as u64 >= item.bytes => buffer,
-        _ => panic!("what is appended waits with all of its bytes"),
-    }
 }
