@@ -16,7 +16,8 @@ use shingle_hw::geometry::Geometry;
 use shingle_hw::ring::block_on;
 use shingle_hw::zone::{ZoneCondition, ZoneId};
 
-use crate::rig::{Rig, directory, filled, geometries, new_ring, open_file, pattern};
+use crate::emulated::{FileRig, directory, geometries, open_file};
+use crate::rig::{Rig, filled, new_ring, pattern};
 
 const SECTOR: usize = 4096;
 
@@ -25,7 +26,7 @@ fn what_was_not_flushed_is_gone_after_a_drop() {
     for geometry in geometries() {
         let (zone, sector) = (geometry.conventional_zones, geometry.sector_bytes as usize);
         let data = pattern(1, 4 * sector);
-        let rig = Rig::file(&geometry);
+        let rig = FileRig::new(&geometry);
         rig.append(zone, &data).expect("appends");
         rig.append(zone + 1, &data).expect("appends");
         rig.flush().expect("flushes");
@@ -55,7 +56,7 @@ fn what_was_not_flushed_is_gone_after_a_drop() {
 #[test]
 fn full_finished_and_reset_zones_survive() {
     let geometry = geometries().swap_remove(0);
-    let rig = Rig::file(&geometry);
+    let rig = FileRig::new(&geometry);
     let data = pattern(2, 256 * 1024);
     for zone in 1..4 {
         for _ in 0..4 {
@@ -68,7 +69,7 @@ fn full_finished_and_reset_zones_survive() {
     rig.write(0, 8192, &data[..4096]).expect("writes");
     rig.flush().expect("flushes");
     rig.reset(2).expect("resets");
-    let allocated = |rig: &Rig| {
+    let allocated = |rig: &FileRig| {
         use std::os::unix::fs::MetadataExt;
         rig.path().metadata().expect("exists").blocks() * 512
     };
@@ -147,7 +148,7 @@ fn any_mix_of_sectors_around_a_flush_recovers_to_flushed_bytes() {
         transfer_bytes_max: 4 * SECTOR as u32,
     };
     let random = &mut SmallRng::seed_from_u64(11);
-    let rig = Rig::file(&geometry);
+    let rig = FileRig::new(&geometry);
     let copies = directory();
     let copy = copies.path().join("copy");
     let mut zones = Zones::new();

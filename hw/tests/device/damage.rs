@@ -10,7 +10,8 @@ use shingle_hw::error::DeviceError;
 use shingle_hw::geometry::Geometry;
 use shingle_hw::zone::{ZoneCondition, ZoneId};
 
-use crate::rig::{Rig, directory, geometries, new_ring, open_file, pattern};
+use crate::emulated::{FileRig, directory, geometries, open_file};
+use crate::rig::{Rig, new_ring, pattern};
 
 /// Offsets by FORMAT.md: superblocks, then both copies of a table of one page.
 const SUPERBLOCKS: [u64; 2] = [0, 4096];
@@ -97,7 +98,7 @@ fn a_truncated_file_says_how_much_is_missing() {
 
 #[test]
 fn a_drive_in_use_is_locked() {
-    let rig = Rig::file(&geometries()[0]);
+    let rig = FileRig::new(&geometries()[0]);
     assert!(matches!(open_error(&rig.path()), OpenError::Locked { .. }));
     // Commands nobody waits for do not keep the lock when the device is gone.
     let data = pattern(1, 4096);
@@ -126,7 +127,7 @@ fn flipped_bits_in_the_outdated_table_copy_do_no_harm_and_in_the_newer_one_are_a
     for flushes in [1, 2] {
         let (newer, older) = if flushes == 1 { (1, 0) } else { (0, 1) };
         for at in [0, 5, 8, 30, 600, 4000] {
-            let rig = Rig::file(&geometries()[0]);
+            let rig = FileRig::new(&geometries()[0]);
             let data = pattern(3, 8192);
             for _ in 0..flushes {
                 rig.append(1, &data).expect("appends");
@@ -151,7 +152,7 @@ fn flipped_bits_in_the_outdated_table_copy_do_no_harm_and_in_the_newer_one_are_a
 
 #[test]
 fn a_table_page_without_a_legible_copy_is_an_error() {
-    let rig = Rig::file(&geometries()[0]);
+    let rig = FileRig::new(&geometries()[0]);
     let directory = directory();
     let path = directory.path().join("disk");
     std::fs::copy(rig.path(), &path).expect("copies");
@@ -164,7 +165,7 @@ fn a_table_page_without_a_legible_copy_is_an_error() {
 
 #[test]
 fn damage_in_settled_data_moves_no_write_pointer() {
-    let rig = Rig::file(&geometries()[0]);
+    let rig = FileRig::new(&geometries()[0]);
     let data = pattern(5, 8192);
     rig.append(1, &data).expect("appends");
     rig.flush().expect("flushes");
@@ -212,7 +213,7 @@ fn a_large_drive_costs_little_space() {
 #[test]
 fn a_file_that_takes_no_more_writes_ends_the_device_but_not_its_reads() {
     use rustix::fs::{MemfdFlags, SealFlags};
-    let whole = Rig::file(&geometries()[0]);
+    let whole = FileRig::new(&geometries()[0]);
     let image = std::fs::read(whole.path()).expect("reads");
     let memory = rustix::fs::memfd_create("disk", MemfdFlags::ALLOW_SEALING | MemfdFlags::CLOEXEC).expect("a file");
     let memory = std::fs::File::from(memory);

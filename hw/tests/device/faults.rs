@@ -9,7 +9,8 @@ use shingle_hw::error::DeviceError;
 use shingle_hw::faulty::{CommandKind, Fault, Faults, FaultyDevice};
 use shingle_hw::zone::{ZoneCondition, ZoneId};
 
-use crate::rig::{Rig, geometries, new_ring, pattern};
+use crate::emulated::geometries;
+use crate::rig::{Rig, new_ring, pattern};
 
 const SECTOR: usize = 4096;
 

@@ -4,6 +4,7 @@ mod conformance;
 mod conforming;
 mod crash;
 mod damage;
+mod emulated;
 mod faults;
 mod looking;
 mod recording;

@@ -108,7 +108,7 @@ fn a_foreign_write_is_an_error_and_the_pointer_is_believed_afterwards() {
         empty(&rig);
         let (zone, sector, data) = (ZoneId(6), SECTOR as u64, pattern(4, SECTOR));
         assert_eq!(rig.append(6, &data), Ok(0), "{node:?}");
-        intrude(node, 6 * ZONE + sector);
+        intrude(node, 6 * rig.device.geometry().zone_bytes + sector);
         let error = DeviceError::WritePointer { zone, offset_bytes: sector, write_pointer_bytes: 2 * sector };
         assert_eq!(rig.append(6, &data), Err(error), "{node:?}");
         assert_eq!(rig.append(6, &data), Ok(2 * sector), "{node:?}");
