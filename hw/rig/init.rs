@@ -7,8 +7,11 @@
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io;
+use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
+use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 /// Port of QEMU's isa-debug-exit device: a byte `b` ends it with status `2 b + 1`.
 const EXIT_PORT: u16 = 0xf4;
@@ -21,6 +24,10 @@ fn main() {
     }
     must("/dev/shm", fs::create_dir_all("/dev/shm"));
     must("/dev/shm", mount("tmpfs", "/dev/shm"));
+    if let Err(error) = loopback_up() {
+        eprintln!("rig: no loopback network: {error}");
+    }
+    mount_store();
     // Some devices take seconds to appear; the programs wait for those they need.
     std::thread::spawn(load_modules);
     let verdict = if run_all() { PASSED } else { FAILED };
@@ -56,6 +63,26 @@ fn run_all() -> bool {
     passed
 }
 
+/// Mounts the file system that survives a reset of the machine at `/store`, if this machine has it.
+fn mount_store() {
+    let is_store = |index: &u32| {
+        let serial = fs::read_to_string(format!("/sys/class/nvme/nvme{index}/serial"));
+        serial.is_ok_and(|serial| serial.trim() == "store")
+    };
+    let find = || (0..16).find(is_store).map(|index| format!("/dev/nvme{index}n1"));
+    if !Path::new("/rig/store").exists() {
+        return;
+    }
+    for _ in 0..500 {
+        if let Some(device) = find().filter(|device| Path::new(device).exists()) {
+            must("/store", fs::create_dir_all("/store"));
+            return must("/store", mount_from(&device, "ext4", "/store"));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    panic!("rig: the store's drive does not appear");
+}
+
 /// Loads the modules in the order of the list, which has dependencies first.
 fn load_modules() {
     for line in must("modules", fs::read_to_string("/modules/list")).lines() {
@@ -70,9 +97,25 @@ fn load_modules() {
 }
 
 fn mount(kind: &str, at: &str) -> io::Result<()> {
-    let (kind, at) = (CString::new(kind)?, CString::new(at)?);
-    // SAFETY: both strings end with a zero and live until the call returns; data is not used by these file systems.
-    check(unsafe { libc::mount(kind.as_ptr(), at.as_ptr(), kind.as_ptr(), 0, std::ptr::null()) }.into())
+    mount_from(kind, kind, at)
+}
+
+fn mount_from(device: &str, kind: &str, at: &str) -> io::Result<()> {
+    let (device, kind, at) = (CString::new(device)?, CString::new(kind)?, CString::new(at)?);
+    // SAFETY: the strings end with a zero and live until the call returns; these file systems need no data.
+    check(unsafe { libc::mount(device.as_ptr(), at.as_ptr(), kind.as_ptr(), 0, std::ptr::null()) }.into())
+}
+
+fn loopback_up() -> io::Result<()> {
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    // SAFETY: all zeroes are a valid request.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = *from as libc::c_char;
+    }
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    // SAFETY: the request outlives the call, which only reads it.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) }.into())
 }
 
 fn load(path: &str, parameters: &str) -> io::Result<()> {

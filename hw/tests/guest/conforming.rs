@@ -108,9 +108,8 @@ fn null_blk_without_limits_and_with_an_odd_last_zone() {
 #[test]
 fn scsi_smr_disk() {
     let expected = Geometry {
-        zones: 64,
-        zone_bytes: 4 << 20,
-        zone_capacity_bytes: 4 << 20,
+        zone_bytes: 8 << 20,
+        zone_capacity_bytes: 8 << 20,
         conventional_zones: 3,
         open_zones_max: 8,
         ..BASE

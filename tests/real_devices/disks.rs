@@ -1,0 +1,58 @@
+//! Disks as devices know them: made blank, and read past everybody to see which records lie where.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::rc::Rc;
+
+use shingle_hw::backend;
+use shingle_hw::buffer::{Buffer, BufferPool};
+use shingle_hw::ring::{Ring, block_on};
+use shingle_hw::zone::{ZoneCondition, ZoneId};
+use shingle_node::extent::format::SECTOR_BYTES;
+use shingle_node::extent::record::{Record, RecordKind};
+use shingle_proto::ids::{BlockHash, ExtentId};
+
+/// Resets every zone that is not empty.
+pub fn blank(node: &Path) {
+    let ring = Ring::new(16).expect("io_uring works here");
+    let pool = BufferPool::new(1 << 20).expect("mapped");
+    let device = backend::open(node, Rc::clone(&ring), pool).expect("opens");
+    for zone in block_on(&ring, device.report(ZoneId(0), u32::MAX)).expect("reports") {
+        if !matches!(zone.condition, ZoneCondition::NotWritePointer | ZoneCondition::Empty) {
+            block_on(&ring, device.reset(zone.id)).expect("resets");
+        }
+    }
+}
+
+/// A block's record on a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lying {
+    pub hash: BlockHash,
+    pub extent: ExtentId,
+    pub zone: u32,
+    /// Where the record begins on the disk.
+    pub at: u64,
+    pub bytes: u64,
+}
+
+/// Every block's record on a disk, by reading all of it. Nothing that knows where they should be is asked.
+pub fn records(node: &Path, zone_bytes: u64) -> Vec<Lying> {
+    let mut disk = File::options().read(true).custom_flags(libc::O_DIRECT).open(node).expect("opens");
+    let mut window = Buffer::new_unpooled(1 << 20);
+    let (mut at, mut found) = (0, Vec::new());
+    loop {
+        let bytes = disk.read(&mut window).expect("reads");
+        if bytes == 0 {
+            return found;
+        }
+        for sector in window[..bytes].chunks(SECTOR_BYTES) {
+            if let Some(record) = Record::decode(sector).ok().filter(|record| record.kind == RecordKind::Block) {
+                let (hash, extent, zone) = (record.hash, record.extent, (at / zone_bytes) as u32);
+                found.push(Lying { hash, extent, zone, at, bytes: record.bytes() });
+            }
+            at += sector.len() as u64;
+        }
+    }
+}
