@@ -12,6 +12,7 @@ use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
 pub use pool::BufferPool;
+pub(crate) use pool::PinnedPool;
 
 use pool::Lease;
 

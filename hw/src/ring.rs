@@ -8,6 +8,7 @@
 mod command;
 mod nvme;
 mod parts;
+mod source;
 mod task;
 
 use std::cell::RefCell;
@@ -18,23 +19,25 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::pin::pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
-use io_uring::{IoUring, cqueue, squeue};
+use io_uring::{IoUring, cqueue, squeue, types};
 use rustix::event::EventfdFlags;
 
 use crate::buffer::Buffer;
 use command::{Progress, Slot};
+use source::{Sources, TICK_KEY};
 use task::Tasks;
 
 pub(crate) use command::NvmeTransfer;
 pub use command::{Operation, PartsTransfer, RingTransfer};
 pub(crate) use nvme::{NvmeAnswer, NvmeCommand};
 pub use parts::Part;
+pub(crate) use source::{Source, TICK};
 pub use task::Task;
 
 /// Small reads kept back at most: more would let the device run dry.
@@ -44,6 +47,7 @@ const KEPT_MAX: usize = 7;
 pub struct Ring {
     state: RefCell<State>,
     tasks: Tasks,
+    sources: Sources,
     event: Arc<OwnedFd>,
 }
 
@@ -65,6 +69,8 @@ struct State {
     kept: usize,
     /// Completions of the poll in progress; kept for its memory.
     reaped: Vec<(u64, i32, u64)>,
+    /// Of a tick, where the kernel finds it.
+    tick: Box<types::Timespec>,
 }
 
 impl Ring {
@@ -86,8 +92,24 @@ impl Ring {
             corked: false,
             kept: 0,
             reaped: Vec::new(),
+            tick: Box::new(TICK.into()),
         };
-        Ok(Rc::new(Self { state: RefCell::new(state), tasks: Tasks::new(Arc::clone(&event)), event }))
+        let tasks = Tasks::new(Arc::clone(&event));
+        Ok(Rc::new(Self { state: RefCell::new(state), tasks, sources: Sources::default(), event }))
+    }
+
+    /// Looks at `source` too whenever this is polled, for as long as it lives. Its interrupts have to signal the event.
+    pub(crate) fn attach(&self, source: Weak<dyn Source>) {
+        self.sources.attach(source);
+    }
+
+    /// Makes sure that the event is signalled within a `TICK`.
+    pub(crate) fn tick(&self) {
+        if !self.sources.ticking.replace(true) && !self.state.borrow_mut().push_tick() {
+            // Whoever polls next has another try.
+            self.sources.ticking.set(false);
+            task::signal(&self.event);
+        }
     }
 
     /// Readable when `poll` has something to do. It is in blocking mode, and reading it is the executor's business.
@@ -97,8 +119,9 @@ impl Ring {
 
     /// Commands that are with the kernel or wait for room.
     pub fn pending(&self) -> usize {
+        let sources = self.sources.pending();
         let state = self.state.borrow();
-        state.in_flight + state.waiting.len()
+        sources + state.in_flight + state.waiting.len()
     }
 
     /// Takes the completions at hand, wakes who waits for them, hands waiting commands to the kernel. Returns the
@@ -106,10 +129,10 @@ impl Ring {
     pub fn poll(&self) -> usize {
         let mut completions = 0;
         loop {
-            let reaped = self.reap();
+            let ended = self.reap() + self.sources.poll();
             let ran = self.tasks.run();
-            completions += reaped;
-            if reaped == 0 && ran == 0 {
+            completions += ended;
+            if ended == 0 && ran == 0 {
                 return completions;
             }
         }
@@ -124,12 +147,16 @@ impl Ring {
 
     /// Whether `poll` would find completions.
     pub fn has_completions(&self) -> bool {
+        if self.sources.have_ended() {
+            return true;
+        }
         let mut state = self.state.borrow_mut();
         !state.uring.completion().is_empty() || state.uring.submission().taskrun()
     }
 
     /// Whether `poll` finds completions now or in a moment. It looks without sleeping, so the moment should be shorter
-    /// than what sleeping costs; at once when no command is pending.
+    /// than what sleeping costs; at once when no command is pending. It becomes longer while a device that this process
+    /// drives itself is at work.
     pub fn completes_within(&self, moment: Duration) -> bool {
         /// Looks between two readings of the clock.
         const LOOKS: u32 = 64;
@@ -141,7 +168,7 @@ impl Ring {
                 }
                 std::hint::spin_loop();
             }
-            if start.elapsed() >= moment {
+            if start.elapsed() >= moment && !self.sources.is_hot() {
                 return false;
             }
         }
@@ -159,7 +186,11 @@ impl Ring {
 
     /// Blocks until at least one command is done, then polls. At once when none is pending.
     pub fn wait(&self) -> usize {
-        {
+        if self.sources.pending() > 0 {
+            if !self.completes_within(Duration::ZERO) {
+                source::await_event(self.event_fd());
+            }
+        } else {
             let mut state = self.state.borrow_mut();
             state.promote();
             if state.in_flight > 0 {
@@ -249,9 +280,13 @@ impl Ring {
             reaped
                 .extend(state.uring.completion().map(|entry| (entry.user_data(), entry.result(), entry.big_cqe()[0])));
             for (key, result, detail) in &reaped {
+                if *key == TICK_KEY {
+                    self.sources.ticking.set(false);
+                    continue;
+                }
                 state.complete(*key as usize, (*result, *detail), &mut wakers, &mut ended);
             }
-            let count = reaped.len();
+            let count = reaped.iter().filter(|(key, ..)| *key != TICK_KEY).count();
             reaped.clear();
             state.reaped = reaped;
             if count > 0 {
@@ -305,6 +340,14 @@ impl State {
                 }
             }
         }
+    }
+
+    /// Hands a tick to the kernel; false when the queue or the kernel has no room.
+    fn push_tick(&mut self) -> bool {
+        let entry = source::tick_entry(&self.tick);
+        // SAFETY: the entry names the time in this state's box, which lives until after the ring is closed.
+        let pushed = unsafe { self.uring.submission().push(&entry) }.is_ok();
+        pushed && self.uring.submit().is_ok()
     }
 
     /// Moves waiting commands into the submission queue while the bound allows.

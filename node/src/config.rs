@@ -22,7 +22,8 @@ pub struct HostConfig {
     pub listen: SocketAddr,
     /// Address of the control plane.
     pub control: SocketAddr,
-    /// The disks, files made by `shingle up`. They are dealt to the shards in turn.
+    /// The disks: files made by `shingle up`, nodes of zoned drives, or NVMe drives taken from the kernel
+    /// (`vfio:0000:01:00.0`). They are dealt to the shards in turn.
     pub disks: Vec<PathBuf>,
     /// Shards: threads, each with its disks and its port.
     pub shards: u32,

@@ -8,6 +8,7 @@ pub mod memory;
 pub mod nvme;
 mod open;
 mod users;
+pub mod vfio;
 
 pub use drive::LayoutError;
 pub use look::{Damage, Look, look};

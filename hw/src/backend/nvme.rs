@@ -10,11 +10,13 @@
 
 mod identify;
 mod lanes;
+mod namespace;
 mod open;
 mod passthrough;
 mod port;
 mod report;
 mod status;
+mod transport;
 
 use std::path::Path;
 use std::rc::Rc;
@@ -23,16 +25,22 @@ use crate::backend::drive::Drive;
 use crate::buffer::BufferPool;
 use crate::ring::Ring;
 
+pub(super) use self::identify::{Query, identify};
+pub(super) use self::namespace::{Shape, reported_zones, shape};
 pub use self::open::OpenError;
-use self::port::NvmePort;
+pub(super) use self::port::NvmePort;
+pub(super) use self::report::ZONE_MANAGEMENT_RECEIVE;
+pub(super) use self::status::Refusal;
+use self::transport::Passthrough;
+pub(super) use self::transport::{Ended, Transport};
 
 /// A zoned NVMe namespace, open.
-pub type NvmeDevice = Drive<NvmePort>;
+pub type NvmeDevice = Drive<NvmePort<Passthrough>>;
 
 /// Opens a namespace for this process alone. Blocks: it identifies the drive and reads the whole zone report. The
 /// device's commands go through `ring`, its buffers come from `pool`.
 pub fn open(path: &Path, ring: Rc<Ring>, pool: BufferPool) -> Result<NvmeDevice, OpenError> {
     let found = open::examine(path)?;
-    let port = NvmePort::new(found.file, found.holder, Rc::clone(&ring), found.namespace);
+    let port = NvmePort::new(Passthrough::new(found.file, found.holder, Rc::clone(&ring)), found.namespace);
     Ok(Drive::new(port, ring, found.states, found.identity, pool))
 }

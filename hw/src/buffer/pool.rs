@@ -2,10 +2,10 @@
 //!
 //! Invariants: buffers of one pool never exceed its bound in total; memory goes back to the pool when a buffer is
 //! dropped, also after the last handle of the pool is gone; pages nobody used for a while can be given back to the
-//! system. Huge pages make direct writes about 1.5 times as fast here; where the system has none, plain pages serve.
+//! system, unless the pool is pinned. Huge pages make direct writes about 1.5 times as fast here; where the system has none, plain pages serve.
 //! This file uses `unsafe` to map, advise and unmap memory.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::ops::Range;
 use std::ptr::{NonNull, null_mut};
@@ -53,6 +53,13 @@ impl BufferPool {
         self.arena.state.borrow().pages.used() * BUFFER_ALIGN_BYTES
     }
 
+    /// Keeps all memory of the pool where it is, for a device that reaches it by itself, until what this returns is
+    /// dropped.
+    pub(crate) fn pin(&self) -> PinnedPool {
+        self.arena.pins.set(self.arena.pins.get() + 1);
+        PinnedPool { arena: Rc::clone(&self.arena) }
+    }
+
     /// Gives memory back to the system which held no buffer since the previous call; returns its bytes. Meant to be
     /// called every second or so: a busy pool keeps its memory, an idle one shrinks to nothing.
     pub fn release_idle(&self) -> usize {
@@ -66,6 +73,24 @@ impl std::fmt::Debug for BufferPool {
             .field("used_bytes", &self.used_bytes())
             .field("limit_bytes", &self.limit_bytes())
             .finish()
+    }
+}
+
+/// A pool whose memory stays.
+pub(crate) struct PinnedPool {
+    arena: Rc<Arena>,
+}
+
+impl PinnedPool {
+    /// All memory that buffers of the pool come from, and its length in bytes.
+    pub(crate) fn memory(&self) -> (NonNull<u8>, usize) {
+        (self.arena.start, self.arena.bytes)
+    }
+}
+
+impl Drop for PinnedPool {
+    fn drop(&mut self) {
+        self.arena.pins.set(self.arena.pins.get() - 1);
     }
 }
 
@@ -88,6 +113,8 @@ struct Arena {
     start: NonNull<u8>,
     bytes: usize,
     state: RefCell<State>,
+    /// Devices that know where the memory is: given back, it would be other memory than theirs.
+    pins: Cell<u32>,
 }
 
 struct State {
@@ -125,7 +152,7 @@ impl Arena {
         }
         let chunks = vec![Chunk::default(); length / HUGE_PAGE_BYTES];
         let state = RefCell::new(State { pages: Pages::new(bytes / BUFFER_ALIGN_BYTES), chunks });
-        Ok(Self { mapping: (base, mapped), start, bytes, state })
+        Ok(Self { mapping: (base, mapped), start, bytes, state, pins: Cell::new(0) })
     }
 
     fn take(&self, count: usize) -> Option<Range<usize>> {
@@ -152,6 +179,9 @@ impl Arena {
     }
 
     fn release_idle(&self) -> usize {
+        if self.pins.get() > 0 {
+            return 0;
+        }
         let state = &mut *self.state.borrow_mut();
         let mut released = 0;
         for (index, chunk) in state.chunks.iter_mut().enumerate() {
@@ -249,6 +279,19 @@ mod tests {
         assert!(kept.iter().all(|byte| *byte == 9));
         let again = pool.try_alloc(8 * MIB).expect("fits");
         assert!(again[2 * MIB..].iter().all(|byte| *byte == 0), "fresh pages");
+    }
+
+    #[test]
+    fn a_pinned_pool_keeps_its_memory() {
+        let pool = BufferPool::new(4 * MIB).expect("mapped");
+        drop(pool.try_alloc(4 * MIB).expect("fits"));
+        let pins = (pool.pin(), pool.pin());
+        assert_eq!(pins.0.memory().1, 4 * MIB);
+        assert_eq!((pool.release_idle(), pool.release_idle()), (0, 0));
+        drop(pins.0);
+        assert_eq!((pool.release_idle(), pool.release_idle()), (0, 0));
+        drop(pins.1);
+        assert_eq!((pool.release_idle(), pool.release_idle()), (0, 4 * MIB));
     }
 
     #[test]

@@ -9,11 +9,11 @@ pub(super) const NVME_URING_CMD_IO: u32 = 0xC048_4E80;
 /// of the data.
 #[derive(Clone, Copy, Debug, Default, IntoBytes, Immutable)]
 #[repr(C)]
-pub(crate) struct NvmeCommand {
-    opcode: u8,
+pub struct NvmeCommand {
+    pub(crate) opcode: u8,
     flags: u8,
     reserved1: u16,
-    nsid: u32,
+    pub(crate) nsid: u32,
     cdw2: u32,
     cdw3: u32,
     metadata: u64,
@@ -21,7 +21,7 @@ pub(crate) struct NvmeCommand {
     metadata_bytes: u32,
     data_bytes: u32,
     /// Command words 10 to 15.
-    words: [u32; 6],
+    pub(crate) words: [u32; 6],
     /// 0: the kernel's.
     timeout_ms: u32,
     reserved2: u32,
@@ -44,7 +44,7 @@ impl NvmeCommand {
 
 /// What an NVMe device answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct NvmeAnswer {
+pub struct NvmeAnswer {
     /// The status field of the completion without its phase bit; 0 is success.
     pub(crate) status: u16,
     /// The first 64 bits of the completion: of an append, the sector where it landed.

@@ -20,7 +20,7 @@ pub fn pool() -> BufferPool {
 }
 
 /// Runs all checks, each on a device opened anew whose zones are empty.
-fn conforms(expected: &Geometry, open: impl Fn(Rc<Ring>) -> Rc<dyn ZonedDevice>) {
+pub fn conforms(expected: &Geometry, open: impl Fn(Rc<Ring>) -> Rc<dyn ZonedDevice>) {
     for (name, check) in CHECKS {
         let since = Instant::now();
         let ring = new_ring();

@@ -95,6 +95,15 @@ fn zns(serial: &str, prefix: &str) -> PathBuf {
     })
 }
 
+/// The PCI address of the NVMe controller with this serial number, while the kernel's driver has it.
+pub fn nvme_address(serial: &str) -> String {
+    wait_for(serial, || {
+        let is_it = |controller: &PathBuf| text(controller.join("serial")).as_deref() == Some(serial);
+        let controller = entries("/sys/class/nvme").into_iter().find(is_it)?;
+        Some(name(&fs::canonicalize(controller.join("device")).ok()?))
+    })
+}
+
 /// The block node of the emulated SMR disk.
 pub fn scsi_debug() -> PathBuf {
     wait_for("scsi_debug", || {

@@ -10,3 +10,4 @@ mod nvme;
 mod opening;
 #[path = "../device/rig.rs"]
 mod rig;
+mod vfio;

@@ -118,7 +118,7 @@ pub struct HostSection {
     #[arg(long, value_name = "IP:PORT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub control: Option<SocketAddr>,
-    /// Disks to serve: files made by `shingle up`
+    /// Disks to serve: files made by `shingle up`, nodes of zoned drives, or drives taken from the kernel (vfio:ADDRESS)
     #[arg(long, value_name = "FILE", num_args = 1..)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disks: Option<Vec<PathBuf>>,

@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::rc::Rc;
 
+use shingle_hw::backend::vfio;
 use shingle_hw::faulty::FaultyDevice;
 use shingle_hw::model::drive::sleep;
 use shingle_hw::model::profile::{BUILT_IN, DriveProfile};
@@ -55,8 +56,12 @@ fn open_device(path: &Path, claimed: Option<&str>, seed: u64) -> Result<Subject,
     let clock = Rc::new(RealClock::new(Rc::clone(&opened.ring)));
     let emulated = std::fs::metadata(path).is_ok_and(|metadata| metadata.is_file());
     if !emulated {
-        let block = path.to_string_lossy().starts_with("/dev/ng") || opened.device.appends_per_zone() > 1;
-        let (kind, interface) = if block { (DeviceKind::Zns, "nvme") } else { (DeviceKind::SmrHm, "block") };
+        let passthrough = path.to_string_lossy().starts_with("/dev/ng") || opened.device.appends_per_zone() > 1;
+        let (kind, interface) = match passthrough {
+            _ if vfio::is_named(path) => (DeviceKind::Zns, "vfio"),
+            true => (DeviceKind::Zns, "nvme"),
+            false => (DeviceKind::SmrHm, "block"),
+        };
         let passport = Passport::of(&*opened.device, kind, interface);
         return Ok(Subject::bare(opened.device, clock, passport));
     }

@@ -15,6 +15,7 @@ use shingle_hw::geometry::Geometry;
 use shingle_hw::zone::{Zone, ZoneId};
 
 use super::device::{Opened, open};
+use super::handover;
 use super::ownership;
 use super::usage;
 use super::view::{ReportDocument, ZoneLine, table};
@@ -29,6 +30,7 @@ Examples:
   shingle zone append disk.img 3 --in data.bin
   shingle zone read disk.img 3 --bytes 4096 > sector.bin
   shingle zone reset disk.img 3 --json
+  shingle zone take /dev/ng0n1          then: shingle zone report vfio:0000:01:00.0
 
 A refusal names its class: invalid-field, boundary, full, read-only, offline, write-pointer, too-many-open,
 too-many-active, condition, unreadable, failed; the exit code is 6. append, write, finish and reset on a
@@ -117,6 +119,18 @@ enum Verb {
         #[arg(long = "in", value_name = "FILE")]
         from: Option<PathBuf>,
     },
+    /// Take an NVMe drive from the kernel's driver, to be driven by Shingle itself through VFIO
+    Take {
+        /// A node of the drive (/dev/nvme0n1, /dev/ng0n1), or its PCI address
+        #[arg(value_name = "NODE|ADDRESS")]
+        drive: PathBuf,
+    },
+    /// Give an NVMe drive back to the kernel's driver
+    GiveBack {
+        /// The drive's PCI address, or its name as a device (vfio:0000:01:00.0)
+        #[arg(value_name = "ADDRESS")]
+        drive: PathBuf,
+    },
 }
 
 /// What a command did, for scripts.
@@ -178,6 +192,8 @@ pub fn run(args: &ZoneArgs) -> Result<(), Failure> {
             let at = outcome.as_ref().copied().unwrap_or(0);
             finish_change(args, &opened, *zone, outcome.map(|_| ()), Some((at, data.len() as u64)))
         }
+        Verb::Take { drive } => handover::take(drive, args.json),
+        Verb::GiveBack { drive } => handover::give_back(drive, args.json),
     }
 }
 

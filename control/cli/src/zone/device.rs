@@ -1,11 +1,12 @@
-//! Opens a device for a tool: the file of an emulated drive, a zoned block device, an NVMe namespace.
+//! Opens a device for a tool: the file of an emulated drive, a zoned block device, an NVMe namespace with the kernel
+//! or with us.
 //!
 //! A tool talks to a device with one command at a time and blocks.
 
 use std::path::Path;
 use std::rc::Rc;
 
-use shingle_hw::backend::{self, OpenError, blkzoned, file, nvme};
+use shingle_hw::backend::{self, OpenError, blkzoned, file, nvme, vfio};
 use shingle_hw::buffer::BufferPool;
 use shingle_hw::device::{Command, ZonedDevice};
 use shingle_hw::ring::{Ring, block_on};
@@ -52,14 +53,18 @@ pub fn refusal(error: &OpenError) -> Failure {
         OpenError::File(file::OpenError::Missing { .. }) => {
             Failure::usage(what, "name a device or the file of an emulated drive; `shingle zone create` makes one")
         }
+        OpenError::Vfio(vfio::OpenError::Name { .. }) => Failure::usage(what, "the address is that of `lspci -D`"),
+        OpenError::Vfio(vfio::OpenError::Locked { .. }) => Failure::failed(what, ""),
         OpenError::File(file::OpenError::Locked { .. })
         | OpenError::Block(blkzoned::OpenError::Held { .. })
-        | OpenError::Nvme(nvme::OpenError::Held { .. }) => {
+        | OpenError::Nvme(nvme::OpenError::Held { .. })
+        | OpenError::Vfio(vfio::OpenError::Held { .. }) => {
             Failure::InUse { what, advice: "stop the process that has it, a host most likely".into() }
         }
         OpenError::File(file::OpenError::Permission { .. })
         | OpenError::Block(blkzoned::OpenError::Permission { .. })
-        | OpenError::Nvme(nvme::OpenError::Permission { .. }) => {
+        | OpenError::Nvme(nvme::OpenError::Permission { .. })
+        | OpenError::Vfio(vfio::OpenError::Permission { .. }) => {
             Failure::failed(what, "run as a user who may write it")
         }
         _ => Failure::unfit(what, ""),

@@ -2,6 +2,7 @@
 
 pub mod command;
 pub mod device;
+mod handover;
 pub mod ownership;
 pub mod usage;
 pub mod view;

@@ -1,14 +1,7 @@
 //! What a namespace and its controller say of themselves (Identify, NVM Express base 2.0 chapter 5.17).
 
-use std::fs::File;
-
-use super::passthrough::{Queue, fetch};
-use super::status::Refusal;
-
-const IDENTIFY: u8 = 0x06;
-const DATA_BYTES: usize = 4096;
-/// Command set identifier of zoned namespaces, in its place in command word 11.
-const ZONED: u32 = 2 << 24;
+/// Command set identifier of zoned namespaces.
+const ZONED: u32 = 2;
 
 /// Unit of the transfer limits: the controller's smallest page, which no controller in use has larger than the smallest
 /// the standard allows. A larger one would make the limits larger.
@@ -16,31 +9,47 @@ const PAGE_BYTES: u64 = 4096;
 
 /// A namespace and what its controller allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Identified {
-    pub(super) serial: String,
-    pub(super) model: String,
+pub(in crate::backend) struct Identified {
+    pub(in crate::backend) serial: String,
+    pub(in crate::backend) model: String,
     /// Largest transfer of a command; `None` is no limit.
-    pub(super) transfer_bytes_max: Option<u64>,
-    pub(super) append_bytes_max: Option<u64>,
-    pub(super) sector_bytes: u32,
-    pub(super) sectors: u64,
-    pub(super) zone_sectors: u64,
+    pub(in crate::backend) transfer_bytes_max: Option<u64>,
+    pub(in crate::backend) append_bytes_max: Option<u64>,
+    pub(in crate::backend) sector_bytes: u32,
+    pub(in crate::backend) sectors: u64,
+    pub(in crate::backend) zone_sectors: u64,
     /// 0 is no limit.
-    pub(super) open_zones_max: u32,
-    pub(super) active_zones_max: u32,
+    pub(in crate::backend) open_zones_max: u32,
+    pub(in crate::backend) active_zones_max: u32,
 }
 
-/// Asks the controller and the namespace.
-pub(super) fn identify(device: &File, nsid: u32) -> Result<Identified, Refusal> {
-    let ask = |structure: u32, set: u32, nsid: u32| {
-        let mut data = vec![0; DATA_BYTES];
-        fetch(device, Queue::Admin, IDENTIFY, nsid, [structure, set, 0, 0, 0, 0], &mut data)?;
-        Ok::<_, Refusal>(data)
-    };
-    let controller = ask(0x01, 0, 0)?;
-    let namespace = ask(0x00, 0, nsid)?;
-    let zoned_namespace = ask(0x05, ZONED, nsid)?;
-    let zoned_controller = ask(0x06, ZONED, 0)?;
+/// One question: the structure (CNS), the command set, the namespace.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::backend) struct Query {
+    pub(in crate::backend) structure: u32,
+    pub(in crate::backend) set: u32,
+    pub(in crate::backend) nsid: u32,
+}
+
+impl Query {
+    /// Opcode of the command that asks.
+    pub(in crate::backend) const OPCODE: u8 = 0x06;
+
+    /// Command words 10 to 15.
+    pub(in crate::backend) fn words(self) -> [u32; 6] {
+        [self.structure, self.set << 24, 0, 0, 0, 0]
+    }
+}
+
+/// Asks the controller and the namespace. `ask` gives the 4096 bytes of an answer.
+pub(in crate::backend) fn identify<E>(
+    nsid: u32,
+    mut ask: impl FnMut(Query) -> Result<Vec<u8>, E>,
+) -> Result<Identified, E> {
+    let controller = ask(Query { structure: 0x01, set: 0, nsid: 0 })?;
+    let namespace = ask(Query { structure: 0x00, set: 0, nsid })?;
+    let zoned_namespace = ask(Query { structure: 0x05, set: ZONED, nsid })?;
+    let zoned_controller = ask(Query { structure: 0x06, set: ZONED, nsid: 0 })?;
     Ok(parse(&controller, &namespace, &zoned_namespace, &zoned_controller))
 }
 
@@ -83,6 +92,8 @@ fn text(data: &[u8], range: std::ops::Range<usize>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const DATA_BYTES: usize = 4096;
 
     #[test]
     fn fields_are_where_the_standard_puts_them() {

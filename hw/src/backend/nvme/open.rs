@@ -7,17 +7,19 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
 
-use super::identify::{Identified, identify};
-use super::passthrough::{self, Queue};
-use super::port::{Namespace, REPORT_BYTES};
-use super::report::{self, ENTRY_BYTES, ZONE_MANAGEMENT_RECEIVE};
+use super::identify::{Query, identify};
+use super::namespace::{Shape, reported_zones, shape};
+use super::passthrough::{self, Queue, fetch};
+use super::port::Namespace;
+use super::report::ZONE_MANAGEMENT_RECEIVE;
 use super::status::Refusal;
-use crate::backend::drive::{LayoutError, Limits, Line, understand};
+use crate::backend::drive::{LayoutError, understand};
 use crate::device::Identity;
 use crate::zone_state::ZoneStates;
 
 /// Where neither drive nor kernel tell a limit.
 const TRANSFER_BYTES_DEFAULT: u64 = 128 * 1024;
+const IDENTIFY_BYTES: usize = 4096;
 
 /// Why a namespace was not opened.
 #[derive(Debug, thiserror::Error)]
@@ -78,18 +80,29 @@ pub(super) fn examine(path: &Path) -> Result<Found, OpenError> {
     rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|error| failed(error.into()))?;
     let block = block_name(path);
     let holder = block.as_deref().map(hold).transpose().map_err(failed)?.flatten();
-    let identified = match identify(&file, nsid) {
+    let ask = |query: Query| {
+        let mut data = vec![0; IDENTIFY_BYTES];
+        let nsid = query.nsid;
+        fetch(&file, Queue::Admin, Query::OPCODE, nsid, query.words(), &mut data).map(|()| data)
+    };
+    let identified = match identify(nsid, ask) {
         Err(Refusal::Status(_)) => return Err(OpenError::NotZoned { path: owned() }),
         outcome => outcome.map_err(refused("Identify"))?,
     };
     if identified.serial.is_empty() {
         return Err(OpenError::NoSerial { path: owned() });
     }
-    let (limits, namespace) = limits(&identified, nsid, block.as_deref());
+    let most = [identified.transfer_bytes_max, kernel_bytes_max(block.as_deref())];
+    let most = most.into_iter().flatten().min().unwrap_or(TRANSFER_BYTES_DEFAULT);
+    let Shape { limits, namespace } = shape(&identified, nsid, most);
     if limits.zone_bytes == 0 {
         return Err(OpenError::NotZoned { path: owned() });
     }
-    let lines = report_all(&file, &namespace, &identified).map_err(refused("Zone Management Receive"))?;
+    let report = |words: [u32; 6]| {
+        let mut data = vec![0; namespace.report_bytes];
+        fetch(&file, Queue::Io, ZONE_MANAGEMENT_RECEIVE, nsid, words, &mut data).map(|()| data)
+    };
+    let lines = reported_zones(&namespace, &identified, report).map_err(refused("Zone Management Receive"))?;
     let states = understand(&limits, &lines).map_err(|cause| OpenError::Layout { path: owned(), cause })?;
     let identity = Identity { model: identified.model, serial: format!("{}-n{nsid}", identified.serial) };
     Ok(Found { file, holder, namespace, states, identity })
@@ -112,50 +125,13 @@ fn hold(block: &str) -> io::Result<Option<File>> {
     }
 }
 
-/// What drive and kernel allow together.
-fn limits(identified: &Identified, nsid: u32, block: Option<&str>) -> (Limits, Namespace) {
+/// What the kernel lets through in one command.
+fn kernel_bytes_max(block: Option<&str>) -> Option<u64> {
     let attribute = |name: &str| -> Option<u64> {
         fs::read_to_string(format!("/sys/block/{}/queue/{name}", block?)).ok()?.trim().parse().ok()
     };
     let kernel = attribute("max_hw_sectors_kb").map(|kib| kib.saturating_mul(1024));
     // The pages of a buffer may lie anywhere, one segment each, and the first and the last may be partial ones.
     let segments = attribute("max_segments").map(|segments| segments.saturating_sub(1).saturating_mul(4096));
-    let known = [identified.transfer_bytes_max, kernel, segments].into_iter().flatten().min();
-    let sector = u64::from(identified.sector_bytes).max(1);
-    let whole = |bytes: u64| (bytes / sector * sector).max(sector);
-    let transfer_bytes_max = whole(known.unwrap_or(TRANSFER_BYTES_DEFAULT).min(1 << 30));
-    let append_bytes_max = whole(identified.append_bytes_max.unwrap_or(u64::MAX).min(transfer_bytes_max));
-    let zone_bytes = identified.zone_sectors.saturating_mul(sector);
-    let active = identified.active_zones_max;
-    let limits = Limits {
-        sector_bytes: identified.sector_bytes,
-        zone_bytes,
-        open_zones_max: match (identified.open_zones_max, active) {
-            (open, 0) => open,
-            (open, active) => open.min(active),
-        },
-        active_zones_max: active,
-        transfer_bytes_max: u32::try_from(transfer_bytes_max).unwrap_or(1 << 30),
-    };
-    let report_bytes = REPORT_BYTES.min(transfer_bytes_max as usize / ENTRY_BYTES * ENTRY_BYTES).max(2 * ENTRY_BYTES);
-    let sector_bytes = identified.sector_bytes.max(1);
-    (limits, Namespace { nsid, sector_bytes, zone_bytes, append_bytes_max, report_bytes })
-}
-
-/// The report of all zones.
-fn report_all(file: &File, namespace: &Namespace, identified: &Identified) -> Result<Vec<Line>, Refusal> {
-    let mut data = vec![0; namespace.report_bytes];
-    let mut lines = Vec::new();
-    let mut sector = 0;
-    while sector < identified.sectors {
-        let words = report::words(sector, data.len());
-        passthrough::fetch(file, Queue::Io, ZONE_MANAGEMENT_RECEIVE, namespace.nsid, words, &mut data)?;
-        let more = report::parse(&data, namespace.sector_bytes, namespace.zone_bytes);
-        if more.is_empty() {
-            break;
-        }
-        sector += more.len() as u64 * identified.zone_sectors;
-        lines.extend(more);
-    }
-    Ok(lines)
+    [kernel, segments].into_iter().flatten().min()
 }

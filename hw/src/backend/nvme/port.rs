@@ -1,6 +1,5 @@
-//! The generic NVMe character device as a port: every command through the ring.
+//! A zoned NVMe namespace as a port: which commands it gets, whichever way they take.
 
-use std::fs::File;
 use std::future::Future;
 use std::io;
 use std::ops::Range;
@@ -9,10 +8,11 @@ use std::rc::Rc;
 use super::lanes::Lanes;
 use super::report::{self, ENTRY_BYTES, ZONE_MANAGEMENT_RECEIVE};
 use super::status::Refusal;
+use super::transport::{Ended, Transport};
 use crate::backend::drive::{Action, Line, Port, PortError};
 use crate::buffer::Buffer;
 use crate::device::Command;
-use crate::ring::{NvmeAnswer, NvmeCommand, NvmeTransfer, Ring};
+use crate::ring::{NvmeAnswer, NvmeCommand};
 use crate::zone::ZoneId;
 
 const FLUSH: u8 = 0x00;
@@ -25,43 +25,40 @@ const ZONE_APPEND: u8 = 0x7d;
 const APPENDS_MAX: u16 = 64;
 
 /// Bytes of one report command, at most: 1023 zones.
-pub(super) const REPORT_BYTES: usize = 64 * 1024;
+pub(in crate::backend) const REPORT_BYTES: usize = 64 * 1024;
 
-type Transfer<T> = Command<(Result<T, PortError>, Buffer)>;
+type PortTransfer<T> = Command<(Result<T, PortError>, Buffer)>;
 
 /// A namespace's numbers.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Namespace {
-    pub(super) nsid: u32,
-    pub(super) sector_bytes: u32,
-    pub(super) zone_bytes: u64,
-    pub(super) append_bytes_max: u64,
-    pub(super) report_bytes: usize,
+pub(in crate::backend) struct Namespace {
+    pub(in crate::backend) nsid: u32,
+    pub(in crate::backend) sector_bytes: u32,
+    pub(in crate::backend) zone_bytes: u64,
+    pub(in crate::backend) append_bytes_max: u64,
+    pub(in crate::backend) report_bytes: usize,
 }
 
-/// A zoned namespace's character device.
-pub struct NvmePort {
-    wire: Wire,
+/// A zoned namespace.
+pub struct NvmePort<T: Transport> {
+    wire: Wire<T>,
     lanes: Rc<Lanes>,
-    /// The block node of the same namespace, open exclusively.
-    _holder: Option<File>,
 }
 
 /// What it takes to make a command.
 #[derive(Clone)]
-struct Wire {
-    file: Rc<File>,
-    ring: Rc<Ring>,
+struct Wire<T> {
+    transport: T,
     namespace: Namespace,
 }
 
-impl NvmePort {
-    pub(super) fn new(file: File, holder: Option<File>, ring: Rc<Ring>, namespace: Namespace) -> Self {
-        Self { wire: Wire { file: Rc::new(file), ring, namespace }, lanes: Rc::default(), _holder: holder }
+impl<T: Transport> NvmePort<T> {
+    pub(in crate::backend) fn new(transport: T, namespace: Namespace) -> Self {
+        Self { wire: Wire { transport, namespace }, lanes: Rc::default() }
     }
 }
 
-impl Wire {
+impl<T: Transport> Wire<T> {
     fn sector(&self, zone: ZoneId, offset_bytes: u64) -> u64 {
         (u64::from(zone.0) * self.namespace.zone_bytes + offset_bytes) / u64::from(self.namespace.sector_bytes)
     }
@@ -72,14 +69,20 @@ impl Wire {
     }
 
     /// Read, write or append: word 12 is the number of sectors, counted from 0.
-    fn transfer(&self, opcode: u8, sector: u64, buffer: Buffer, bytes: Range<usize>) -> NvmeTransfer {
+    fn transfer(
+        &self,
+        opcode: u8,
+        sector: u64,
+        buffer: Buffer,
+        bytes: Range<usize>,
+    ) -> impl Future<Output = Ended> + 'static {
         let sectors = u32::try_from(bytes.len() as u64 / u64::from(self.namespace.sector_bytes)).unwrap_or(0);
         let command = self.command(opcode, sector, sectors.saturating_sub(1), 0);
-        self.ring.nvme(&self.file, command, Some((buffer, bytes)))
+        self.transport.submit(command, Some((buffer, bytes)))
     }
 
     fn without_data(&self, command: NvmeCommand) -> Command<Result<(), PortError>> {
-        let transfer = self.ring.nvme(&self.file, command, None);
+        let transfer = self.transport.submit(command, None);
         Box::pin(async move { answered(transfer.await.0).map(|_| ()) })
     }
 }
@@ -92,18 +95,18 @@ fn answered(answer: io::Result<NvmeAnswer>) -> Result<u64, PortError> {
     }
 }
 
-async fn transferred(transfer: NvmeTransfer) -> (Result<u64, PortError>, Buffer) {
+async fn transferred(transfer: impl Future<Output = Ended>) -> (Result<u64, PortError>, Buffer) {
     let (answer, buffer) = transfer.await;
     let Some(buffer) = buffer else { panic!("a transfer owns its buffer until its end") };
     (answered(answer), buffer)
 }
 
-impl Port for NvmePort {
+impl<T: Transport> Port for NvmePort<T> {
     fn appends_max(&self) -> u16 {
         APPENDS_MAX
     }
 
-    fn append(&self, zone: ZoneId, offset_bytes: u64, buffer: Buffer, bytes: Range<usize>) -> Transfer<u64> {
+    fn append(&self, zone: ZoneId, offset_bytes: u64, buffer: Buffer, bytes: Range<usize>) -> PortTransfer<u64> {
         let alone = bytes.len() as u64 > self.wire.namespace.append_bytes_max;
         let entry = self.lanes.enter(zone, alone);
         let wire = self.wire.clone();
@@ -124,7 +127,7 @@ impl Port for NvmePort {
         })
     }
 
-    fn write(&self, zone: ZoneId, offset_bytes: u64, buffer: Buffer, bytes: Range<usize>) -> Transfer<()> {
+    fn write(&self, zone: ZoneId, offset_bytes: u64, buffer: Buffer, bytes: Range<usize>) -> PortTransfer<()> {
         let transfer = self.wire.transfer(WRITE, self.wire.sector(zone, offset_bytes), buffer, bytes);
         Box::pin(async move {
             let (outcome, buffer) = transferred(transfer).await;
@@ -132,7 +135,7 @@ impl Port for NvmePort {
         })
     }
 
-    fn read(&self, zone: ZoneId, offset_bytes: u64, buffer: Buffer, bytes: Range<usize>) -> Transfer<()> {
+    fn read(&self, zone: ZoneId, offset_bytes: u64, buffer: Buffer, bytes: Range<usize>) -> PortTransfer<()> {
         let transfer = self.wire.transfer(READ, self.wire.sector(zone, offset_bytes), buffer, bytes);
         Box::pin(async move {
             let (outcome, buffer) = transferred(transfer).await;
@@ -166,7 +169,7 @@ impl Port for NvmePort {
                 let bytes = entries.saturating_mul(ENTRY_BYTES).min(namespace.report_bytes);
                 let words = report::words(sector, bytes);
                 let command = NvmeCommand::new(ZONE_MANAGEMENT_RECEIVE, namespace.nsid, words);
-                let transfer = wire.ring.nvme(&wire.file, command, Some((Buffer::new_unpooled(bytes), 0..bytes)));
+                let transfer = wire.transport.submit(command, Some((Buffer::new_unpooled(bytes), 0..bytes)));
                 let (outcome, buffer) = transferred(transfer).await;
                 outcome?;
                 let data = buffer.get(..bytes).unwrap_or_default();

@@ -6,7 +6,7 @@ use crate::zone::ZoneCondition;
 /// Bytes of the header, and of each zone behind it.
 pub(super) const ENTRY_BYTES: usize = 64;
 
-pub(super) const ZONE_MANAGEMENT_RECEIVE: u8 = 0x7a;
+pub(in crate::backend) const ZONE_MANAGEMENT_RECEIVE: u8 = 0x7a;
 
 /// Command words of a report of `bytes` from the zone at `sector` on: all zones, and the header counts those that are
 /// told.

@@ -4,7 +4,7 @@ use crate::backend::drive::PortError;
 
 /// A command was not done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(in crate::backend) enum Refusal {
     /// The drive's word: the status field without its phase bit.
     Status(u16),
     /// The kernel's errno: the command did not reach the drive, or its answer was lost.
