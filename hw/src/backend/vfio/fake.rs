@@ -254,9 +254,8 @@ impl Registers for Fake {
             at if at == CAPABILITIES + 4 => 1 << 11,
             CONFIGURATION => state.configuration,
             STATUS => {
-                u32::from(is_ready) * READY
-                    | u32::from(state.manner.fatal) * FATAL
-                    | u32::from(shut_down) * SHUTDOWN_DONE
+                let flags = [(is_ready, READY), (state.manner.fatal, FATAL), (shut_down, SHUTDOWN_DONE)];
+                flags.iter().filter(|(is_set, _)| *is_set).fold(0, |status, (_, flag)| status | flag)
             }
             _ => 0,
         }
