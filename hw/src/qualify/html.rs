@@ -2,6 +2,8 @@
 //!
 //! Invariant: every text that came from a drive is escaped.
 
+mod ticks;
+
 use super::findings::{Curve, Findings, Status};
 use super::junit::{escape, push};
 use super::latency::{Latency, row_ms};
@@ -79,15 +81,15 @@ fn verdict(out: &mut String, report: &Report) {
     push(
         out,
         format_args!(
-            "<div class=\"soft\">{} zones of {} MiB (capacity {} MiB), {} conventional, sectors of {}, open at most {}, active at most {}, {} heads; plan {}</div>",
+            "<div class=\"soft\">{} zones of {} MiB (capacity {} MiB), {} conventional, sectors of {}, open at most {}, active at most {}, {}; plan {}</div>",
             device.zones,
             device.zone_bytes as f64 / 1048576.0,
             device.zone_capacity_bytes as f64 / 1048576.0,
             device.conventional_zones,
             device.sector_bytes,
-            device.open_zones_max,
-            device.active_zones_max,
-            device.heads,
+            limit(device.open_zones_max),
+            limit(device.active_zones_max),
+            if device.heads > 0 { format!("{} heads", device.heads) } else { "heads unknown".to_owned() },
             report.run.plan.name()
         ),
     );
@@ -181,29 +183,27 @@ impl Scale {
     }
 }
 
-fn frame(out: &mut String, scale: &Scale, x: &str, y: &str, label: &dyn Fn(f64) -> String) {
+fn frame(out: &mut String, scale: &Scale, x: &str, y: &str, x_ticks: &[(f64, String)]) {
     push(out, format_args!("<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\">"));
-    for step in 0..=4 {
-        let value = scale.y.0 + (scale.y.1 - scale.y.0) * f64::from(step) / 4.0;
+    for (value, label) in ticks::linear(scale.y) {
         let at = scale.y(value);
         push(
             out,
             format_args!(
-                "<line class=\"axis\" x1=\"{LEFT}\" x2=\"{}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/><text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
+                "<line class=\"axis\" x1=\"{LEFT}\" x2=\"{}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/><text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{label}</text>",
                 WIDTH - 12.0,
                 LEFT - 5.0,
                 at + 4.0,
-                number(value)
             ),
         );
-        let value = scale.x.0 + (scale.x.1 - scale.x.0) * f64::from(step) / 4.0;
+    }
+    for (value, label) in x_ticks {
         push(
             out,
             format_args!(
-                "<text x=\"{:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
-                scale.x(value),
-                HEIGHT - BOTTOM + 14.0,
-                label(value)
+                "<text x=\"{:.1}\" y=\"{}\" text-anchor=\"middle\">{label}</text>",
+                scale.x(*value),
+                HEIGHT - BOTTOM + 15.0,
             ),
         );
     }
@@ -227,7 +227,7 @@ fn plot(out: &mut String, points: &[(f64, f64)], x: &str, y: &str, log_x: bool, 
         return;
     }
     let scale = Scale::of(&finite);
-    frame(out, &scale, x, y, &|value| number(if log_x { 10f64.powf(value) } else { value }));
+    frame(out, &scale, x, y, &if log_x { ticks::logarithmic(scale.x) } else { ticks::linear(scale.x) });
     if !dots {
         let path: Vec<String> = finite.iter().map(|(x, y)| format!("{:.1},{:.1}", scale.x(*x), scale.y(*y))).collect();
         push(out, format_args!("<polyline class=\"trace\" points=\"{}\"/>", path.join(" ")));
@@ -291,7 +291,8 @@ fn percentiles(out: &mut String, latency: &Latency) {
     let corners: Vec<(f64, f64)> =
         resolved.iter().flat_map(|(x, values)| values.iter().map(move |value| (*x, *value))).collect();
     let scale = Scale::of(&corners);
-    frame(out, &scale, "percentile", "ms", &|value| format!("{}", ((1.0 - 10f64.powf(-value)) * 1e4).round() / 100.0));
+    let named = resolved.iter().zip(&latency.quantiles).map(|((x, _), quantile)| (*x, quantile.name.clone()));
+    frame(out, &scale, "percentile", "ms", &named.collect::<Vec<_>>());
     let at = |x: f64, y: f64| format!("{:.1},{:.1}", scale.x(x), scale.y(y));
     let up = resolved.iter().map(|(x, [_, low, _])| at(*x, *low));
     let back = resolved.iter().rev().map(|(x, [_, _, high])| at(*x, *high));
@@ -472,6 +473,11 @@ fn seen(out: &mut String, findings: &Findings) {
             ),
         );
     }
+}
+
+/// Zero is none.
+fn limit(zones: u32) -> String {
+    if zones == 0 { "any number".to_owned() } else { zones.to_string() }
 }
 
 /// Three digits that matter.
