@@ -124,6 +124,11 @@ impl Ring {
         sources + state.in_flight + state.waiting.len()
     }
 
+    /// Tasks that have not ended. One may wait for another thread, with no command pending.
+    pub fn tasks(&self) -> usize {
+        self.tasks.len()
+    }
+
     /// Takes the completions at hand, wakes who waits for them, hands waiting commands to the kernel. Returns the
     /// number of completions. Never blocks.
     pub fn poll(&self) -> usize {

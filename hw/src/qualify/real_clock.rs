@@ -38,6 +38,13 @@ impl RealClock {
         Self { ring, began: Instant::now(), sleepers: Rc::default() }
     }
 
+    /// Waits until the ring's event is signalled, and empties it.
+    fn empty_event(&self) {
+        if let Err(error) = rustix::io::read(self.ring.event_fd(), &mut [0; 8]) {
+            tracing::warn!(%error, "waiting for the ring's event failed");
+        }
+    }
+
     fn wake_due(&self) -> bool {
         let now_ns = self.now_ns();
         let due: Vec<Waker> = {
@@ -63,12 +70,19 @@ impl Clock for RealClock {
 
 impl Driver for RealClock {
     fn advance(&self) -> bool {
-        if self.ring.poll() > 0 || self.wake_due() {
+        let tasks = self.ring.tasks();
+        if self.ring.poll() > 0 || self.ring.tasks() < tasks || self.wake_due() {
             return true;
         }
         let next_ns = self.sleepers.borrow().wakers.keys().next().map(|(at_ns, _)| *at_ns);
         match next_ns {
-            None if self.ring.pending() == 0 => false,
+            None if self.ring.pending() == 0 && self.ring.tasks() == 0 => false,
+            // Zone commands of the kernel block, and have a thread of their own: its end signals the event.
+            None if self.ring.pending() == 0 => {
+                self.empty_event();
+                self.ring.poll();
+                true
+            }
             None => {
                 self.ring.wait();
                 true
@@ -83,10 +97,7 @@ impl Driver for RealClock {
                     let mut ready = [PollFd::new(&event, PollFlags::IN)];
                     // The event counts completions; it is emptied so that the next wait sleeps.
                     if matches!(rustix::event::poll(&mut ready, Some(&timeout)), Ok(1)) {
-                        let mut count = [0; 8];
-                        if rustix::io::read(event, &mut count).is_err() {
-                            tracing::debug!("the ring's event was emptied by somebody else");
-                        }
+                        self.empty_event();
                     }
                 }
                 self.ring.poll();
@@ -131,8 +142,43 @@ impl Drop for Sleep {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use super::*;
     use crate::clock::block_on;
+
+    /// Ends when a thread says so.
+    #[derive(Clone, Default)]
+    struct Elsewhere(Arc<Mutex<(bool, Option<Waker>)>>);
+
+    impl Future for Elsewhere {
+        type Output = ();
+
+        fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+            let (ended, waker) = &mut *self.0.lock().expect("sound");
+            *waker = Some(context.waker().clone());
+            if *ended { Poll::Ready(()) } else { Poll::Pending }
+        }
+    }
+
+    #[test]
+    fn a_task_of_the_ring_may_wait_for_a_thread() {
+        let Ok(ring) = Ring::new(4) else { return };
+        let clock = RealClock::new(Rc::clone(&ring));
+        for _ in 0..20 {
+            let elsewhere = Elsewhere::default();
+            let task = ring.spawn(elsewhere.clone());
+            let thread = std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_millis(1));
+                let (ended, waker) = &mut *elsewhere.0.lock().expect("sound");
+                *ended = true;
+                waker.take().expect("polled").wake();
+            });
+            assert_eq!(block_on(&clock, task), Ok(()));
+            thread.join().expect("ends");
+        }
+        assert!(block_on(&clock, std::future::pending::<()>()).is_err(), "nothing is in flight any more");
+    }
 
     #[test]
     fn a_sleep_takes_its_time() {

@@ -102,6 +102,12 @@ impl Tasks {
         Task { outcome }
     }
 
+    /// Tasks that have not ended.
+    pub(super) fn len(&self) -> usize {
+        let bodies = self.bodies.borrow();
+        bodies.slots.len() - bodies.free.len()
+    }
+
     /// Polls every woken task until none is woken; returns how often it polled.
     pub(super) fn run(&self) -> usize {
         let mut polled = 0;

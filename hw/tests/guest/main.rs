@@ -8,6 +8,7 @@ mod devices;
 mod faults;
 mod nvme;
 mod opening;
+mod qualify;
 #[path = "../device/rig.rs"]
 mod rig;
 mod vfio;

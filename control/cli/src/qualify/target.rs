@@ -56,12 +56,7 @@ fn open_device(path: &Path, claimed: Option<&str>, seed: u64) -> Result<Subject,
     let clock = Rc::new(RealClock::new(Rc::clone(&opened.ring)));
     let emulated = std::fs::metadata(path).is_ok_and(|metadata| metadata.is_file());
     if !emulated {
-        let passthrough = path.to_string_lossy().starts_with("/dev/ng") || opened.device.appends_per_zone() > 1;
-        let (kind, interface) = match passthrough {
-            _ if vfio::is_named(path) => (DeviceKind::Zns, "vfio"),
-            true => (DeviceKind::Zns, "nvme"),
-            false => (DeviceKind::SmrHm, "block"),
-        };
+        let (kind, interface) = kind_of(path);
         let passport = Passport::of(&*opened.device, kind, interface);
         return Ok(Subject::bare(opened.device, clock, passport));
     }
@@ -72,4 +67,18 @@ fn open_device(path: &Path, claimed: Option<&str>, seed: u64) -> Result<Subject,
     let mut subject = Subject::bare(Rc::new(faulty), clock, passport);
     subject.injector = Some(Rc::new(faults));
     Ok(subject)
+}
+
+/// What the kernel's name of a device says: both nodes of an NVMe namespace are zoned flash, the others disks.
+fn kind_of(path: &Path) -> (DeviceKind, &'static str) {
+    if vfio::is_named(path) {
+        return (DeviceKind::Zns, "vfio");
+    }
+    let node = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let name = node.file_name().unwrap_or_default().to_string_lossy();
+    match &*name {
+        generic if generic.starts_with("ng") => (DeviceKind::Zns, "nvme"),
+        block if block.starts_with("nvme") => (DeviceKind::Zns, "block"),
+        _ => (DeviceKind::SmrHm, "block"),
+    }
 }
