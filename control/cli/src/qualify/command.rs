@@ -12,6 +12,7 @@ use shingle_hw::qualify::report::{Host, Report, RunHead};
 use shingle_hw::qualify::run::{self, Event, Options};
 use shingle_hw::qualify::subject::Subject;
 use shingle_hw::qualify::{diff, fit, html, negative, registry};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::files::{self, State};
 use super::progress::Progress;
@@ -213,7 +214,7 @@ fn run_plan(args: &QualifyArgs, subject: &Subject, state: &mut State, directory:
         done: state.results.clone(),
         ..Options::new(state.plan, state.seed)
     };
-    let (stop, progress) = (interrupted(), Progress::new(args.json));
+    let (stop, progress) = (interrupted()?, Progress::new(args.json));
     let mut unsaved = None;
     let outcome = run::run(subject, &options, &mut |event| {
         progress.show(event);
@@ -267,20 +268,35 @@ fn host() -> Host {
     }
 }
 
-/// A flag that Ctrl-C raises. The second Ctrl-C ends the process.
-fn interrupted() -> Arc<AtomicBool> {
+/// A flag that Ctrl-C raises. The second Ctrl-C ends the process. Returns when Ctrl-C is caught: before that it would end
+/// the process half-way.
+fn interrupted() -> Result<Arc<AtomicBool>, Failure> {
     let flag = Arc::new(AtomicBool::new(false));
     let raised = Arc::clone(&flag);
-    std::thread::spawn(move || {
-        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+    let (armed, wait_armed) = std::sync::mpsc::sync_channel(1);
+    let wait = move || -> std::io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
-            while tokio::signal::ctrl_c().await.is_ok() {
+            let mut interrupt = signal(SignalKind::interrupt())?;
+            armed.send(()).map_err(std::io::Error::other)?;
+            while interrupt.recv().await.is_some() {
                 if raised.swap(true, Ordering::Relaxed) {
                     std::process::exit(i32::from(Failure::Interrupted.exit_code()));
                 }
                 output::remark("stopping after the command in hand");
             }
-        });
+            Ok(())
+        })
+    };
+    let (failed, wait_failed) = std::sync::mpsc::sync_channel(1);
+    std::thread::spawn(move || {
+        if let Err(error) = wait() {
+            drop(failed.send(error)); // the receiver waits only until Ctrl-C is caught
+        }
     });
-    flag
+    if wait_armed.recv().is_ok() {
+        return Ok(flag);
+    }
+    let cause = wait_failed.recv().unwrap_or_else(std::io::Error::other);
+    Err(Failure::Io { what: "catch Ctrl-C".into(), source: cause })
 }
