@@ -1,5 +1,7 @@
 //! Section D: is what was written what is read?
 
+mod bursts;
+
 use super::bench::{Bench, Damages};
 use super::findings::{Findings, Halt, Tally};
 use super::latency::Series;
@@ -25,7 +27,8 @@ pub(super) const TESTS: &[Test] = &[
     Test::new("D-05", "Neighbours of interrupted writes", "no errors in zones beside a cut write", "MACZE")
         .runs(cut_neighbours)
         .needs(&[Need::Power]),
-    Test::new("D-06", "First sectors of a burst", "no more retries there than elsewhere", "MCe").from(Plan::Qual),
+    Test::new("D-06", "First sectors of a burst", "no damage, no more slow reads there than elsewhere", "MCe")
+        .runs(bursts::first_sectors),
     Test::new("D-07", "Detection of silent faults", "every one found, its kind and place named", "E")
         .runs(detection)
         .needs(&[Need::Injector]),

@@ -12,6 +12,10 @@ const DRIVES: u64 = 8;
 /// Windows of each drive.
 const WINDOWS: u64 = 24;
 
+/// What no drive is called slow for, as a part of the cohort's median latency: drives that are alike to the microsecond
+/// have a bound so narrow that chance crosses it.
+const SLOWER_MIN: f64 = 0.1;
+
 /// P-20.
 pub(super) fn deviation(bench: &Bench) -> Result<Findings, Halt> {
     let Some(make) = bench.subject.cohort.as_ref() else {
@@ -58,7 +62,8 @@ fn shares_above(drives: &[Vec<(f64, f64)>]) -> Vec<f64> {
     let residuals: Vec<f64> = all.iter().map(rest).collect();
     let centre = statistics::median(&residuals);
     let spread = statistics::median(&residuals.iter().map(|value| (value - centre).abs()).collect::<Vec<_>>()) * 1.4826;
-    let bound = centre + 3.3 * spread.max(f64::MIN_POSITIVE);
+    let latency = statistics::median(&all.iter().map(|(_, ms)| *ms).collect::<Vec<_>>());
+    let bound = centre + (3.3 * spread).max(SLOWER_MIN * latency);
     let share = |windows: &Vec<(f64, f64)>| {
         windows.iter().filter(|window| rest(window) > bound).count() as f64 / windows.len().max(1) as f64
     };

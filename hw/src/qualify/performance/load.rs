@@ -92,17 +92,67 @@ pub fn closed_loop(
     Ok(series)
 }
 
+/// A stream of commands beside a load: one at a time, each so long after the last one's start at the earliest.
+pub struct Paced<'a> {
+    start: &'a mut dyn FnMut() -> Command<Answer<()>>,
+    interval_ns: u64,
+    next_ns: u64,
+    in_flight: Option<u64>,
+    ended: u64,
+}
+
+impl<'a> Paced<'a> {
+    pub fn new(start: &'a mut dyn FnMut() -> Command<Answer<()>>, interval_ns: u64) -> Self {
+        Self { start, interval_ns, next_ns: 0, in_flight: None, ended: 0 }
+    }
+
+    /// Commands that have ended.
+    pub fn ended(&self) -> u64 {
+        self.ended
+    }
+
+    /// Starts the next command if its time has come.
+    fn start_due(&mut self, now_ns: u64, crowd: &mut Crowd<Answer<()>>) {
+        if self.in_flight.is_none() && self.next_ns <= now_ns {
+            self.in_flight = Some(crowd.push((self.start)()));
+            self.next_ns = now_ns + self.interval_ns;
+        }
+    }
+
+    /// Whether the command that ended was its own.
+    fn claim(&mut self, number: u64) -> bool {
+        let own = self.in_flight == Some(number);
+        if own {
+            self.in_flight = None;
+            self.ended += 1;
+        }
+        own
+    }
+
+    /// When it is due, while nothing of it is in flight.
+    fn due_ns(&self) -> Option<u64> {
+        self.in_flight.is_none().then_some(self.next_ns)
+    }
+}
+
 /// Starts commands at given times, however many are in flight.
 pub fn open_loop(
     bench: &Bench,
     name: &str,
     intended_ns: &[u64],
-    mut start: impl FnMut() -> Command<Answer<()>>,
+    start: impl FnMut() -> Command<Answer<()>>,
 ) -> Result<Series, Halt> {
-    enum Next<T> {
-        Due,
-        Ended(T),
-    }
+    open_loop_beside(bench, name, intended_ns, start, None)
+}
+
+/// As `open_loop`, beside a paced stream that ends with the last arrival; the series has nothing of it.
+pub fn open_loop_beside(
+    bench: &Bench,
+    name: &str,
+    intended_ns: &[u64],
+    mut start: impl FnMut() -> Command<Answer<()>>,
+    mut background: Option<&mut Paced>,
+) -> Result<Series, Halt> {
     let mut series = Series::new(name);
     let mut crowd = Crowd::default();
     let mut intended = std::collections::BTreeMap::new();
@@ -111,31 +161,40 @@ pub fn open_loop(
         while let Some(at_ns) = left.next_if(|at_ns| *at_ns <= bench.now_ns()) {
             intended.insert(crowd.push(start()), at_ns);
         }
-        let mut due = left.peek().map(|at_ns| bench.subject.driver.sleep_until(*at_ns));
-        let next = {
-            let mut ended = Box::pin(crowd.next());
-            let mut none_left = false;
-            let either = std::future::poll_fn(|context| {
-                if !none_left && let Poll::Ready(outcome) = ended.as_mut().poll(context) {
-                    match outcome {
-                        Some(outcome) => return Poll::Ready(Next::Ended(outcome)),
-                        None => none_left = true,
-                    }
-                }
-                match &mut due {
-                    Some(due) => due.as_mut().poll(context).map(|()| Next::Due),
-                    None => Poll::Pending,
-                }
-            });
-            bench.steps(Box::pin(either).as_mut(), u64::MAX)?
-        };
-        if let Some(Next::Ended((number, answer))) = next {
-            bench.must(answer, "a command under load")?;
-            let at_ns = intended.remove(&number).unwrap_or_default();
-            series.record(at_ns, bench.now_ns() - at_ns);
+        let mut due_ns = left.peek().copied();
+        if let (Some(paced), Some(_)) = (background.as_deref_mut(), due_ns) {
+            paced.start_due(bench.now_ns(), &mut crowd);
+            due_ns = due_ns.into_iter().chain(paced.due_ns()).min();
         }
+        let Some((number, answer)) = ended_before(bench, &mut crowd, due_ns)? else { continue };
+        bench.must(answer, "a command under load")?;
+        if background.as_deref_mut().is_some_and(|paced| paced.claim(number)) {
+            continue;
+        }
+        let at_ns = intended.remove(&number).unwrap_or_default();
+        series.record(at_ns, bench.now_ns() - at_ns);
     }
     Ok(series)
+}
+
+/// The next command that ends, unless the time comes before one does.
+fn ended_before<T>(bench: &Bench, crowd: &mut Crowd<T>, due_ns: Option<u64>) -> Result<Option<(u64, T)>, Halt> {
+    let mut due = due_ns.map(|at_ns| bench.subject.driver.sleep_until(at_ns));
+    let mut ended = Box::pin(crowd.next());
+    let mut none_left = false;
+    let either = std::future::poll_fn(|context| {
+        if !none_left && let Poll::Ready(outcome) = ended.as_mut().poll(context) {
+            match outcome {
+                Some(outcome) => return Poll::Ready(Some(outcome)),
+                None => none_left = true,
+            }
+        }
+        match &mut due {
+            Some(due) => due.as_mut().poll(context).map(|()| None),
+            None => Poll::Pending,
+        }
+    });
+    Ok(bench.steps(Box::pin(either).as_mut(), u64::MAX)?.flatten())
 }
 
 /// Poisson arrivals from now on.

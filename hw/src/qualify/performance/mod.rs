@@ -4,6 +4,7 @@ mod background;
 mod cohort;
 mod load;
 mod random;
+mod rebuild;
 mod sequential;
 mod writes;
 
@@ -33,7 +34,7 @@ pub(super) const TESTS: &[Test] = &[
         .from(Plan::Quick),
     Test::new("P-12", "Hidden background work", "no periodic component above 1 s", "MACZe").runs(background::periodic),
     Test::new("P-13", "Slow spots", "places that always need another turn", "MACe").runs(background::slow_spots),
-    Test::new("P-14", "Rebuild source and target", "rate at bounded foreground tail", "MCZe").from(Plan::Quick),
+    Test::new("P-14", "Rebuild source and target", "rate at bounded foreground tail", "MCZe").runs(rebuild::rebuild),
     Test::new("P-15", "Verification share", "foreground tail by scrub share", "MCZe")
         .runs(random::verification_share)
         .from(Plan::Quick),
