@@ -1,5 +1,6 @@
 //! Configuration of the host process; unknown keys are refused.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -9,7 +10,7 @@ use shingle_proto::limits::{
 };
 use shingle_seam::net::{NotLoopback, require_loopback};
 
-use crate::osd::policy::{BANDWIDTH_BYTES_DEFAULT, BandwidthFrom, DiskPolicy};
+use crate::osd::policy::{BANDWIDTH_BYTES_DEFAULT, BandwidthFrom, DiskPolicy, IO_COST_BYTES_MAX};
 use crate::osd::schedule::Shares;
 
 /// Everything that can be set.
@@ -25,6 +26,9 @@ pub struct HostConfig {
     /// The disks: files made by `shingle up`, nodes of zoned drives, or NVMe drives taken from the kernel
     /// (`vfio:0000:01:00.0`). They are dealt to the shards in turn.
     pub disks: Vec<PathBuf>,
+    /// Profiles of disks, by the path in `disks`: the `drive.toml` of `shingle qualify`. What was measured on a disk
+    /// replaces the `disk-` values below for it. A profile of another drive is refused.
+    pub disk_profiles: BTreeMap<PathBuf, PathBuf>,
     /// Shards: threads, each with its disks and its port.
     pub shards: u32,
     /// Cores to pin the shards to, one each; empty: the kernel moves them as it likes.
@@ -55,8 +59,7 @@ const _: () = assert!(BUDGET_MIB_MIN * MIB / 4 > SEALED_BYTES_MAX as u64 + RECOR
 
 /// Transfers a disk may be given at once: NVMe queues are as deep.
 const QUEUE_DEPTH_MAX: u32 = 1024;
-/// Above this no share would mean anything: a transfer costs as much as 64 MiB.
-const IO_COST_KIB_MAX: u64 = 64 * 1024;
+const IO_COST_KIB_MAX: u64 = IO_COST_BYTES_MAX / KIB;
 /// No disk reads faster.
 const BANDWIDTH_MB_MAX: u64 = 1_000_000;
 const SCRUB_DAYS_MAX: u32 = 365;
@@ -72,6 +75,8 @@ pub enum ConfigError {
     NoDisks,
     #[error("disks: {} is given twice", .0.display())]
     DiskTwice(PathBuf),
+    #[error("disk-profiles: {} is not in `disks`", .0.display())]
+    ProfileOfNone(PathBuf),
     #[error("shards = {shards}: at least 1, at most one per disk ({disks}) and {SHARDS_MAX}")]
     Shards { shards: u32, disks: usize },
     #[error("budget-mib = {0}: at least {BUDGET_MIB_MIN}")]
@@ -97,6 +102,7 @@ impl Default for HostConfig {
             listen: loopback(7101),
             control: loopback(7001),
             disks: Vec::new(),
+            disk_profiles: BTreeMap::new(),
             shards: 1,
             cores: Vec::new(),
             budget_mib: SHARD_BUDGET_BYTES_DEFAULT / MIB,
@@ -125,6 +131,9 @@ impl HostConfig {
             if self.disks.iter().take(index).any(|other| other == disk) {
                 return Err(ConfigError::DiskTwice(disk.clone()));
             }
+        }
+        if let Some(disk) = self.disk_profiles.keys().find(|disk| !self.disks.contains(disk)) {
+            return Err(ConfigError::ProfileOfNone(disk.clone()));
         }
         let disks = self.disks.len();
         if self.shards == 0 || self.shards > SHARDS_MAX || self.shards as usize > disks {
@@ -186,6 +195,7 @@ impl HostConfig {
             bandwidth_bytes,
             bandwidth_from,
             sweep_days: self.scrub_days,
+            ..DiskPolicy::default()
         }
     }
 
@@ -219,6 +229,8 @@ mod tests {
         assert_eq!(HostConfig::default().check(), Err(ConfigError::NoDisks));
         let twice = HostConfig { disks: vec!["a".into(), "a".into()], ..good() };
         assert_eq!(twice.check(), Err(ConfigError::DiskTwice("a".into())));
+        let disk_profiles = BTreeMap::from([("c".into(), "drive.toml".into())]);
+        assert_eq!(HostConfig { disk_profiles, ..good() }.check(), Err(ConfigError::ProfileOfNone("c".into())));
         for shards in [0, 3, u32::MAX] {
             assert_eq!(HostConfig { shards, ..good() }.check(), Err(ConfigError::Shards { shards, disks: 2 }));
         }

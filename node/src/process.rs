@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::mpsc;
@@ -16,6 +16,8 @@ use futures_util::future::{Either, select};
 use local_sync::oneshot;
 use shingle_hw::backend::{self, OpenError};
 use shingle_hw::buffer::BufferPool;
+use shingle_hw::device::ZonedDevice;
+use shingle_hw::qualify::profile::{LoadError, MeasuredProfile, Mismatch};
 use shingle_hw::ring::Ring;
 use shingle_proto::ids::{BootId, HostId};
 use shingle_proto::limits::MIB;
@@ -45,6 +47,13 @@ pub enum HostError {
     /// The cause names the disk.
     #[error("{0}; restore the disk, or take it out of `disks`")]
     Disk(#[from] OpenError),
+    #[error("the profile {} of {} {cause}", .profile.display(), .disk.display())]
+    Profile { disk: PathBuf, profile: PathBuf, cause: LoadError },
+    #[error(
+        "the profile {} is not about {}: {cause}; give the disk its own in `disk-profiles`, or none",
+        .profile.display(), .disk.display()
+    )]
+    OtherDrive { disk: PathBuf, profile: PathBuf, cause: Mismatch },
     #[error(transparent)]
     Shard(#[from] ShardError),
     #[error("io_uring is not available to this process ({0}): allow it, or use a kernel that has it")]
@@ -157,7 +166,8 @@ fn watch(
 /// One shard's part of the configuration.
 struct Part {
     config: ShardConfig,
-    disks: Vec<PathBuf>,
+    /// Each with its profile's path, if it has one.
+    disks: Vec<(PathBuf, Option<PathBuf>)>,
     /// The core to stay on, if there is one.
     core: Option<usize>,
 }
@@ -166,7 +176,8 @@ impl Part {
     /// Disks are dealt in turn.
     fn of(config: &HostConfig, shard: u32, boot: BootId, board: Board) -> Self {
         let core = config.cores.get(shard as usize).copied();
-        let disks = config.disks.iter().skip(shard as usize).step_by(config.shards as usize).cloned().collect();
+        let dealt = config.disks.iter().skip(shard as usize).step_by(config.shards as usize);
+        let disks = dealt.map(|disk| (disk.clone(), config.disk_profiles.get(disk).cloned())).collect();
         let config = ShardConfig {
             host: HostId(config.host),
             boot,
@@ -225,9 +236,10 @@ async fn start_shard(world: &World, part: Part) -> Result<Rc<Shard>, HostError> 
     };
     world.tasks.spawn("disk completions", Box::pin(pump));
     let mut disks = Vec::new();
-    for path in part.disks {
+    for (path, profile) in part.disks {
         let device = backend::open(&path, ring.clone(), pool.clone())?;
-        disks.push(Disk { path: path.display().to_string(), device });
+        let profile = profile.map(|profile| load_profile(&path, profile, &*device)).transpose()?;
+        disks.push(Disk { path: path.display().to_string(), device, profile: profile.map(Rc::new) });
     }
     let (tasks, idle) = (world.tasks.clone(), pool.clone());
     let release = async move {
@@ -238,4 +250,20 @@ async fn start_shard(world: &World, part: Part) -> Result<Rc<Shard>, HostError> 
     };
     world.tasks.spawn("release buffers", Box::pin(release));
     Ok(Shard::start(world.clone(), part.config, disks).await?)
+}
+
+/// What was measured on a disk, if it was this one.
+fn load_profile(disk: &Path, profile: PathBuf, device: &dyn ZonedDevice) -> Result<MeasuredProfile, HostError> {
+    let disk = disk.to_path_buf();
+    let measured = match MeasuredProfile::load(&profile) {
+        Ok(measured) => measured,
+        Err(cause) => return Err(HostError::Profile { disk, profile, cause }),
+    };
+    match measured.check_drive(device.identity(), device.geometry()) {
+        Ok(()) => {
+            tracing::info!(disk = %disk.display(), profile = %profile.display(), run = measured.run, "has a profile");
+            Ok(measured)
+        }
+        Err(cause) => Err(HostError::OtherDrive { disk, profile, cause }),
+    }
 }

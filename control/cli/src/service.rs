@@ -47,7 +47,7 @@ pub fn host(config: HostConfig, flags: &LogFlags) -> Result<(), Failure> {
     let stop = prepare(flags)?;
     let name = format!("host {}", config.host);
     shingle_node::process::run(config, stop).map_err(|error| match &error {
-        HostError::Config(_) => unfit(&name, &error),
+        HostError::Config(_) | HostError::Profile { .. } | HostError::OtherDrive { .. } => unfit(&name, &error),
         HostError::Shard(ShardError::Listen { cause, .. }) if is_taken(cause) => in_use(&name, &error),
         _ => ended(&name, &error),
     })

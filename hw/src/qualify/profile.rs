@@ -2,8 +2,11 @@
 //!
 //! Invariant: what a run did not measure is absent, never a guess.
 
+mod check;
+
 use serde::{Deserialize, Serialize};
 
+pub use self::check::{LoadError, Mismatch};
 use super::findings::Status;
 use super::report::Report;
 
@@ -12,14 +15,20 @@ pub const SCHEMA: &str = "shingle-drive/1";
 
 /// One drive, or its family.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct MeasuredProfile {
     pub schema: String,
     pub model: String,
+    /// Empty: any drive of the model.
     pub serial: String,
     pub firmware: String,
     /// The run it is from.
     pub run: String,
+    pub zones: u32,
+    pub zone_bytes: u64,
+    pub zone_capacity_bytes: u64,
+    pub conventional_zones: u32,
+    pub sector_bytes: u32,
     pub open_zones_max: u32,
     pub active_zones_max: u32,
     pub transfer_bytes_max: u32,
@@ -29,11 +38,14 @@ pub struct MeasuredProfile {
     /// Smallest durable batch that reaches 90 % of the best rate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch_bytes: Option<u64>,
-    /// Reads in flight from which more of them bring less than a tenth more reads.
+    /// Reads in flight from which more of them bring less than a tenth more, of whatever size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue_depth: Option<u32>,
-    /// A single 4 KiB read: the time after which another copy should be asked, in milliseconds. The highest of p95 and
-    /// p90 that is resolved.
+    /// A single 4 KiB read at a random place: its mean, in milliseconds. What positioning costs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access_ms: Option<f64>,
+    /// The same read: the time after which another copy should be asked, in milliseconds. The highest of p95 and p90
+    /// that is resolved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hedge_ms: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -48,7 +60,7 @@ pub struct MeasuredProfile {
 
 /// Rates at a radius.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RadiusRate {
     /// 0 at the outer diameter, 1 at the inner one.
     pub radius: f64,
@@ -56,6 +68,9 @@ pub struct RadiusRate {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub write_mb_s: Option<f64>,
 }
+
+/// The curves of P-03.
+const READS: [&str; 3] = ["random read of 4 KiB", "random read of 64 KiB", "random read of 1024 KiB"];
 
 impl MeasuredProfile {
     /// What a report says of its drive.
@@ -70,12 +85,18 @@ impl MeasuredProfile {
             serial: device.serial.clone(),
             firmware: device.firmware.clone(),
             run: report.run.id.clone(),
+            zones: device.zones,
+            zone_bytes: device.zone_bytes,
+            zone_capacity_bytes: device.zone_capacity_bytes,
+            conventional_zones: device.conventional_zones,
+            sector_bytes: device.sector_bytes,
             open_zones_max: device.open_zones_max,
             active_zones_max: device.active_zones_max,
             transfer_bytes_max: device.transfer_bytes_max,
             flush_cost_ms: report.metric("flush_cost"),
             batch_bytes: report.metric("smallest_batch_at_90_percent").map(|kib| (kib * 1024.0) as u64),
-            queue_depth: knee(&points(report, "P-03", "random read of 4 KiB")),
+            queue_depth: READS.iter().filter_map(|curve| knee(&points(report, "P-03", curve))).max(),
+            access_ms: report.metric("random_read_4k_1"),
             hedge_ms: tail.map(|tail| tail.v),
             idle_penalty_ms: report.metric("idle_penalty"),
             power_loss_safe: match cuts {
@@ -85,6 +106,11 @@ impl MeasuredProfile {
             },
             envelope: envelope(report),
         }
+    }
+
+    /// The slowest sequential read of any radius, in 10^6 bytes per second.
+    pub fn slowest_read_mb_s(&self) -> Option<f64> {
+        self.envelope.iter().map(|at| at.read_mb_s).reduce(f64::min)
     }
 }
 

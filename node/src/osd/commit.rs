@@ -46,6 +46,8 @@ pub struct Commit {
     /// Tickets of items accepted and not yet appended or failed.
     outstanding: RefCell<BTreeSet<u64>>,
     written: RefCell<Vec<Written>>,
+    /// Bytes appended since the last flush began.
+    written_bytes: Cell<u64>,
     /// Records accepted and not yet answered, and their bytes.
     records: Cell<usize>,
     record_bytes: Cell<u64>,
@@ -145,6 +147,7 @@ impl Osd {
 
     /// Remembers an item for the next flush.
     fn written(&self, extent: &Rc<Extent>, item: Item) {
+        let bytes = item.bytes;
         let done = match item.work {
             Work::Header => Done::Created,
             Work::Record { record, grant } => Done::Record { record, _grant: grant },
@@ -153,6 +156,7 @@ impl Osd {
         let offset_bytes = item.spot.offset_in_extent(self.layout());
         let written = Written { extent: extent.clone(), offset_bytes, done, accepted: item.accepted };
         self.commit.written.borrow_mut().push(written);
+        self.commit.written_bytes.set(self.commit.written_bytes.get() + bytes);
     }
 
     async fn not_written(self: &Rc<Self>, extent: &Rc<Extent>, items: Vec<Item>, cause: Option<WriteError>) {
@@ -197,14 +201,23 @@ impl Osd {
         Ok(())
     }
 
-    /// Flushes until nothing waits for it: each time once for all items that were in hand when the last flush ended.
+    /// Waits until everything that is in hand now is appended, or a batch of it that is worth a flush.
+    async fn await_batch(&self) {
+        let (commit, batch_bytes) = (&self.commit, self.budgets.disk.batch_bytes);
+        let batch_end = commit.next_ticket.get();
+        let full = || batch_bytes > 0 && commit.written_bytes.get() >= batch_bytes;
+        while commit.outstanding.borrow().first().is_some_and(|ticket| *ticket < batch_end) && !full() {
+            commit.appended.wait().await;
+        }
+    }
+
+    /// Flushes until nothing waits for it: each time once for all items that were in hand when the last flush ended, or
+    /// a batch of them.
     async fn run_flushes(self: Rc<Self>) {
         let commit = &self.commit;
         loop {
-            let batch_end = commit.next_ticket.get();
-            while commit.outstanding.borrow().first().is_some_and(|ticket| *ticket < batch_end) {
-                commit.appended.wait().await;
-            }
+            self.await_batch().await;
+            commit.written_bytes.set(0);
             let batch = commit.written.take();
             if batch.is_empty() {
                 if commit.outstanding.borrow().is_empty() {
@@ -262,6 +275,7 @@ impl Osd {
         self.commit.failed_flushes.set(self.commit.failed_flushes.get() + 1);
         self.ledger.doubt();
         batch.append(&mut self.commit.written.borrow_mut());
+        self.commit.written_bytes.set(0);
         for written in &batch {
             self.end_extent(&written.extent, &format!("flush failed: {cause}"));
         }

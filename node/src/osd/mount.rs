@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use shingle_hw::device::ZonedDevice;
 use shingle_hw::error::DeviceError;
+use shingle_hw::qualify::profile::MeasuredProfile;
 use shingle_hw::zone::{Zone, ZoneCondition, ZoneId};
 use shingle_proto::ids::{CellId, ExtentId, OsdId};
 use shingle_proto::message::{ExtentState, FindingKind};
@@ -16,6 +17,7 @@ use super::extent::Extent;
 use super::findings::Findings;
 use super::labels::repair_labels;
 pub use super::labels::{read_label, write_label};
+use super::policy::DiskPolicy;
 use super::store::Osd;
 use crate::extent::journal::replay::{JournalFound, replay};
 use crate::extent::journal::{SlotEntry, SlotHealth, SlotState};
@@ -29,12 +31,21 @@ use crate::extent::scan::{Outcomes, ScanError, pointer_counts};
 pub struct Disk {
     pub path: String,
     pub device: Rc<dyn ZonedDevice>,
+    /// What was measured on it, if anything was.
+    pub profile: Option<Rc<MeasuredProfile>>,
+}
+
+impl Disk {
+    /// How it is used: as assumed of all disks, but for what was measured.
+    pub fn policy(&self, assumed: DiskPolicy) -> DiskPolicy {
+        self.profile.as_ref().map_or(assumed, |profile| assumed.measured(profile))
+    }
 }
 
 impl From<Rc<dyn ZonedDevice>> for Disk {
     /// Without a path, the serial number is its name.
     fn from(device: Rc<dyn ZonedDevice>) -> Self {
-        Self { path: device.identity().serial.clone(), device }
+        Self { path: device.identity().serial.clone(), device, profile: None }
     }
 }
 

@@ -1,8 +1,10 @@
-//! How a disk's time is divided, and how often all of it is read back: one policy for all disks of a host.
+//! How a disk's time is divided, and how often all of it is read back: what the host is configured with, and for a disk
+//! with a profile what was measured on it instead of what is assumed.
 
 use std::fmt;
 use std::time::Duration;
 
+use shingle_hw::qualify::profile::MeasuredProfile;
 use shingle_proto::frame::Class;
 use shingle_proto::limits::{KIB, MIB};
 
@@ -20,6 +22,9 @@ pub const IO_COST_BYTES_DEFAULT: u64 = MIB;
 pub const BANDWIDTH_BYTES_DEFAULT: u64 = 126_000_000;
 /// Days in which everything is read back once (seed: two weeks).
 pub const SWEEP_DAYS_DEFAULT: u32 = 14;
+
+/// Above this no share would mean anything: a transfer costs as much as 64 MiB.
+pub const IO_COST_BYTES_MAX: u64 = 64 * MIB;
 
 /// A full disk cannot be read back in time. The arithmetic is in bytes and seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,6 +53,7 @@ pub struct CannotSweep {
 pub enum BandwidthFrom {
     DataSheets,
     Configuration,
+    Profile,
 }
 
 impl fmt::Display for BandwidthFrom {
@@ -55,6 +61,7 @@ impl fmt::Display for BandwidthFrom {
         f.write_str(match self {
             Self::DataSheets => "the inner edge of a 7,200 rpm disk, by data sheets; this disk was not asked",
             Self::Configuration => "as configured",
+            Self::Profile => "as its profile says",
         })
     }
 }
@@ -72,6 +79,11 @@ pub struct DiskPolicy {
     pub bandwidth_from: BandwidthFrom,
     /// Days of one sweep of the scrub.
     pub sweep_days: u32,
+    /// Bytes that are appended before one flush, when so much is in hand; 0: everything that was in hand when the last
+    /// flush ended, however much it is.
+    pub batch_bytes: u64,
+    /// A small read that takes longer is late, in microseconds: the p95 or p90 of an idle disk, where it was measured.
+    pub late_us: Option<u32>,
 }
 
 impl Default for DiskPolicy {
@@ -83,11 +95,31 @@ impl Default for DiskPolicy {
             bandwidth_bytes: BANDWIDTH_BYTES_DEFAULT,
             bandwidth_from: BandwidthFrom::DataSheets,
             sweep_days: SWEEP_DAYS_DEFAULT,
+            batch_bytes: 0,
+            late_us: None,
         }
     }
 }
 
 impl DiskPolicy {
+    /// What was measured on a drive instead of what is assumed of it. What the profile lacks stays.
+    pub fn measured(self, profile: &MeasuredProfile) -> Self {
+        let bandwidth_bytes = profile.slowest_read_mb_s().map(|rate| (rate * 1e6) as u64).filter(|bytes| *bytes > 0);
+        let bandwidth_from = bandwidth_bytes.map_or(self.bandwidth_from, |_| BandwidthFrom::Profile);
+        let bandwidth_bytes = bandwidth_bytes.unwrap_or(self.bandwidth_bytes);
+        let io_cost_bytes = profile.access_ms.map(|ms| (ms / 1e3 * bandwidth_bytes as f64) as u64);
+        let late_us = profile.hedge_ms.map(|ms| (ms * 1e3) as u32);
+        Self {
+            queue_depth: profile.queue_depth.unwrap_or(self.queue_depth),
+            io_cost_bytes: io_cost_bytes.map_or(self.io_cost_bytes, |bytes| bytes.min(IO_COST_BYTES_MAX)),
+            bandwidth_bytes,
+            bandwidth_from,
+            batch_bytes: profile.batch_bytes.unwrap_or(self.batch_bytes),
+            late_us: late_us.or(self.late_us),
+            ..self
+        }
+    }
+
     /// Whether scrub's share suffices to read a disk of so many bytes once in a sweep.
     pub fn check_sweep(&self, disk_bytes: u64) -> Result<(), CannotSweep> {
         let seconds = self.sweep().as_secs().max(1);

@@ -42,7 +42,7 @@ pub struct ShardConfig {
     pub board: Board,
     /// This shard's number in the process, from 0.
     pub shard: usize,
-    /// How its disks are shared and swept.
+    /// How its disks are shared and swept, and what is assumed of those without a profile.
     pub disk: DiskPolicy,
 }
 
@@ -126,10 +126,10 @@ impl Shard {
         }
         check_disks(&config, &labelled)?;
         let budgets = Budgets::shared(config.budget_bytes, labelled.len(), config.disk);
-        let mounting = labelled
-            .into_iter()
-            .zip(budgets)
-            .map(|((disk, label), budgets)| mount(world.clone(), disk, label, findings.clone(), budgets));
+        let mounting = labelled.into_iter().zip(budgets).map(|((disk, label), budgets)| {
+            let budgets = Budgets { disk: disk.policy(config.disk), ..budgets };
+            mount(world.clone(), disk, label, findings.clone(), budgets)
+        });
         let (osds, mounted) = try_join_all(mounting).await?.into_iter().unzip();
         let budget_bytes = Budgets::credit_bytes(config.budget_bytes);
         let shard = Rc::new(Self {
@@ -233,7 +233,8 @@ fn check_disks(config: &ShardConfig, labelled: &[(Disk, Label)]) -> Result<(), S
     let mut names = BTreeSet::new();
     for (disk, label) in labelled {
         let bytes = u64::from(label.layout.extents) * label.layout.extent_bytes();
-        config.disk.check_sweep(bytes).map_err(|cause| ShardError::Sweep { path: disk.path.clone(), cause })?;
+        let policy = disk.policy(config.disk);
+        policy.check_sweep(bytes).map_err(|cause| ShardError::Sweep { path: disk.path.clone(), cause })?;
         if !names.insert(label.osd) {
             return Err(MountError::Twice { path: disk.path.clone(), osd: label.osd }.into());
         }

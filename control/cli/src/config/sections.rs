@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, Command};
 use serde::{Deserialize, Serialize};
 
+use super::disk_profile::{self as disk_profiles, DiskProfile};
 use crate::units::ByteSize;
 
 /// A section of the file.
@@ -122,6 +123,10 @@ pub struct HostSection {
     #[arg(long, value_name = "FILE", num_args = 1..)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disks: Option<Vec<PathBuf>>,
+    /// Profiles of disks that `shingle qualify` measured (its drive.toml); they replace the disk- values for their disks
+    #[arg(long, value_name = "DISK=FILE", num_args = 1..)]
+    #[serde(skip_serializing_if = "Option::is_none", with = "disk_profiles")]
+    pub disk_profiles: Option<Vec<DiskProfile>>,
     /// Shards: cores to use, each with its own disks and port [default: 1]
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -178,6 +183,10 @@ impl Section for HostSection {
             listen: Some(loopback(7101)),
             control: Some(loopback(7001)),
             disks: Some(vec!["/var/lib/shingle/hosts/host-1/disk-1.img".into()]),
+            disk_profiles: Some(vec![DiskProfile {
+                disk: "/var/lib/shingle/hosts/host-1/disk-1.img".into(),
+                profile: "/etc/shingle/disk-1.toml".into(),
+            }]),
             shards: Some(1),
             cores: Some(vec![0]),
             budget_mib: Some(128),

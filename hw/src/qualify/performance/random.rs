@@ -21,13 +21,18 @@ fn closed_loop_curves(bench: &Bench, findings: &mut Findings) -> Result<f64, Hal
         if bytes > u64::from(bench.geometry().transfer_bytes_max).min(field.bytes) {
             continue;
         }
-        let mut points = Vec::new();
-        for depth in [1usize, 4, 16, 32] {
-            bench.tick(depth as u64, 64)?;
+        let mut points: Vec<[f64; 2]> = Vec::new();
+        for depth in [1usize, 4, 16, 32, 64, 128, 256] {
+            // Beyond what every drive is asked for, only as long as it brings something.
+            let flat = points.windows(2).last().is_some_and(|pair| pair[1][1] < pair[0][1] * 1.1);
+            if depth > 32 && flat {
+                break;
+            }
+            bench.tick(depth as u64, 512)?;
             let name = format!("{} KiB, {depth} deep", bytes >> 10);
             let series = closed_loop(bench, &name, depth, count, || field.read(bench, bytes))?;
             points.push([depth as f64, rate(&series)]);
-            if bytes == 4 << 10 {
+            if bytes == 4 << 10 && depth == 32 {
                 best = rate(&series);
             }
         }

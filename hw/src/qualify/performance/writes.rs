@@ -76,19 +76,26 @@ pub(super) fn zone_commands(bench: &Bench) -> Result<Findings, Halt> {
     Ok(findings)
 }
 
+/// What the batches of each size above the largest transfer write in all.
+const BATCH_BYTES: u64 = 1 << 30;
+
 /// P-08: append and flush, the store's way to write, by size.
 pub(super) fn durable_append(bench: &Bench) -> Result<Findings, Halt> {
     let mut findings = Findings::new();
     let mut points = Vec::new();
     let mut rates = Vec::new();
     let sizes = [4u64 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20];
-    let most = u64::from(bench.geometry().transfer_bytes_max).min(bench.capacity());
-    let sizes: Vec<u64> = sizes.into_iter().filter(|bytes| *bytes <= most && *bytes >= bench.sector()).collect();
+    let fits = |bytes: &u64| *bytes <= bench.capacity() && *bytes >= bench.sector();
+    let sizes: Vec<u64> = sizes.into_iter().filter(fits).collect();
+    let most = bench.transfer(u64::MAX);
+    let longest = sizes.iter().copied().filter(|bytes| *bytes <= most).max();
     for (index, bytes) in (0u64..).zip(&sizes) {
         bench.tick(index, sizes.len() as u64)?;
         // The size that the largest transfer allows of the store's records gets the long series.
-        let long = index + 1 == sizes.len() as u64 || *bytes == 64 << 10;
+        let long = Some(*bytes) == longest || *bytes == 64 << 10;
         let count = if long { bench.scale.samples.min((8 << 30) / bytes) } else { bench.scale.samples / 10 };
+        // A batch of several transfers is there for its rate, which few of them show.
+        let count = if *bytes > most { count.min(BATCH_BYTES / bytes) } else { count };
         let series = append_and_flush(bench, *bytes, count.max(20))?;
         points.push([*bytes as f64 / 1024.0, series.mean().v]);
         rates.push([*bytes as f64 / 1024.0, *bytes as f64 / 1e3 / series.mean().v]);
@@ -120,8 +127,7 @@ fn append_and_flush(bench: &Bench, bytes: u64, count: u64) -> Result<Series, Hal
             at = 0;
         }
         let answer = bench.timed(&mut series, || {
-            let appended = bench.append_raw(zone, 0..usize::try_from(bytes).unwrap_or(usize::MAX))?;
-            bench.must(appended, "an append")?;
+            append_raw(bench, zone, bytes)?;
             bench.flush()
         })?;
         bench.must(answer, "a flush")?;

@@ -1,0 +1,204 @@
+//! Loading a drive profile, and whether it is about the drive at hand.
+//!
+//! Invariant: a profile that loaded holds only numbers that make sense; one that matches was measured on this drive, or
+//! on one of its family with the same zones.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use super::{MeasuredProfile, SCHEMA};
+use crate::device::Identity;
+use crate::geometry::Geometry;
+
+/// A profile of the most places is a tenth of this.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+/// Times above this are no drive's: ten minutes.
+const TIME_MS_MAX: f64 = 600_000.0;
+/// No drive moves more, in 10^6 bytes per second.
+const RATE_MB_S_MAX: f64 = 1_000_000.0;
+/// Deepest queue of a profile: NVMe queues are as deep.
+const QUEUE_DEPTH_MAX: u64 = 1024;
+/// Largest batch of a profile.
+const BATCH_BYTES_MAX: u64 = 1 << 30;
+
+/// Why a profile cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error("cannot be read: {0}")]
+    Read(#[from] io::Error),
+    #[error("is no drive profile: {0}")]
+    Syntax(#[from] Box<toml::de::Error>),
+    #[error("has the schema {found:?}, this program reads {SCHEMA:?}")]
+    Schema { found: String },
+    #[error("{key} = {value}: above 0, at most {most}")]
+    Number { key: &'static str, value: f64, most: f64 },
+}
+
+/// The profile is about another drive.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("it was measured on a drive with {key} = {profile}, this one has {drive}")]
+pub struct Mismatch {
+    /// The key of the profile.
+    pub key: &'static str,
+    pub profile: String,
+    pub drive: String,
+}
+
+impl MeasuredProfile {
+    /// Reads and checks a profile.
+    ///
+    /// # Errors
+    /// [`LoadError`]; it does not name the file.
+    pub fn load(path: &Path) -> Result<Self, LoadError> {
+        let mut text = String::new();
+        File::open(path)?.take(FILE_BYTES_MAX).read_to_string(&mut text)?;
+        Self::parse(&text)
+    }
+
+    /// As [`MeasuredProfile::load`], from the file's text.
+    ///
+    /// # Errors
+    /// [`LoadError`].
+    pub fn parse(text: &str) -> Result<Self, LoadError> {
+        let table: toml::Table = toml::from_str(text).map_err(Box::new)?;
+        let found = table.get("schema").and_then(toml::Value::as_str).unwrap_or_default();
+        if found != SCHEMA {
+            return Err(LoadError::Schema { found: found.to_owned() });
+        }
+        let profile: Self = toml::from_str(text).map_err(Box::new)?;
+        profile.check_numbers()?;
+        Ok(profile)
+    }
+
+    fn check_numbers(&self) -> Result<(), LoadError> {
+        let count = |value: u64| value as f64;
+        let measured = [
+            ("flush-cost-ms", self.flush_cost_ms, TIME_MS_MAX),
+            ("batch-bytes", self.batch_bytes.map(count), count(BATCH_BYTES_MAX)),
+            ("queue-depth", self.queue_depth.map(f64::from), count(QUEUE_DEPTH_MAX)),
+            ("access-ms", self.access_ms, TIME_MS_MAX),
+            ("hedge-ms", self.hedge_ms, TIME_MS_MAX),
+        ];
+        let rates =
+            self.envelope.iter().flat_map(|at| [("read-mb-s", Some(at.read_mb_s)), ("write-mb-s", at.write_mb_s)]);
+        let rates = rates.map(|(key, rate)| (key, rate, RATE_MB_S_MAX));
+        for (key, value, most) in measured.into_iter().chain(rates) {
+            let Some(value) = value else { continue };
+            if !(value > 0.0 && value <= most) {
+                return Err(LoadError::Number { key, value, most });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the profile is about this drive: its serial number, unless the profile names none, its model, its zones.
+    /// The largest transfer is not compared: it is the way's to the drive.
+    ///
+    /// # Errors
+    /// The first thing that differs, with both values.
+    pub fn check_drive(&self, identity: &Identity, geometry: &Geometry) -> Result<(), Mismatch> {
+        let differs = |key, profile: &dyn ToString, drive: &dyn ToString| {
+            Err(Mismatch { key, profile: profile.to_string(), drive: drive.to_string() })
+        };
+        if self.model != identity.model {
+            return differs("model", &self.model, &identity.model);
+        }
+        if !self.serial.is_empty() && self.serial != identity.serial {
+            return differs("serial", &self.serial, &identity.serial);
+        }
+        let sizes = [
+            ("zones", u64::from(self.zones), u64::from(geometry.zones)),
+            ("zone-bytes", self.zone_bytes, geometry.zone_bytes),
+            ("zone-capacity-bytes", self.zone_capacity_bytes, geometry.zone_capacity_bytes),
+            ("conventional-zones", u64::from(self.conventional_zones), u64::from(geometry.conventional_zones)),
+            ("sector-bytes", u64::from(self.sector_bytes), u64::from(geometry.sector_bytes)),
+            ("open-zones-max", u64::from(self.open_zones_max), u64::from(geometry.open_zones_max)),
+            ("active-zones-max", u64::from(self.active_zones_max), u64::from(geometry.active_zones_max)),
+        ];
+        match sizes.into_iter().find(|(_, profile, drive)| profile != drive) {
+            Some((key, profile, drive)) => differs(key, &profile, &drive),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::qualify::profile::RadiusRate;
+
+    fn profile() -> MeasuredProfile {
+        let geometry = Geometry::smr(64 << 30);
+        MeasuredProfile {
+            schema: SCHEMA.to_owned(),
+            model: "M".to_owned(),
+            serial: "S".to_owned(),
+            firmware: String::new(),
+            run: String::new(),
+            zones: geometry.zones,
+            zone_bytes: geometry.zone_bytes,
+            zone_capacity_bytes: geometry.zone_capacity_bytes,
+            conventional_zones: geometry.conventional_zones,
+            sector_bytes: geometry.sector_bytes,
+            open_zones_max: geometry.open_zones_max,
+            active_zones_max: geometry.active_zones_max,
+            transfer_bytes_max: geometry.transfer_bytes_max,
+            flush_cost_ms: None,
+            batch_bytes: Some(4 << 20),
+            queue_depth: Some(16),
+            access_ms: Some(12.0),
+            hedge_ms: Some(20.0),
+            idle_penalty_ms: Some(-0.1),
+            power_loss_safe: Some(true),
+            envelope: vec![RadiusRate { radius: 0.0, read_mb_s: 250.0, write_mb_s: None }],
+        }
+    }
+
+    fn drive(model: &str, serial: &str) -> Identity {
+        Identity { model: model.to_owned(), serial: serial.to_owned() }
+    }
+
+    #[test]
+    fn a_profile_fits_its_drive_and_without_a_serial_number_its_family() {
+        let (geometry, mut profile) = (Geometry::smr(64 << 30), profile());
+        assert_eq!(profile.check_drive(&drive("M", "S"), &geometry), Ok(()));
+        let other = profile.check_drive(&drive("M", "T"), &geometry).unwrap_err();
+        assert_eq!(other.to_string(), "it was measured on a drive with serial = S, this one has T");
+        profile.serial.clear();
+        assert_eq!(profile.check_drive(&drive("M", "T"), &geometry), Ok(()));
+        assert_eq!(profile.check_drive(&drive("N", "S"), &geometry).unwrap_err().key, "model");
+        let larger = Geometry::smr(65 << 30);
+        assert_eq!(profile.check_drive(&drive("M", "S"), &larger).unwrap_err().key, "zones");
+        let fewer_open = Geometry { open_zones_max: 14, ..geometry };
+        let limits = profile.check_drive(&drive("M", "S"), &fewer_open).unwrap_err();
+        assert_eq!((limits.key, &*limits.profile, &*limits.drive), ("open-zones-max", "128", "14"));
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_nonsense_is_refused_by_name() {
+        let sound = profile();
+        let text = toml::to_string(&sound).unwrap();
+        assert_eq!(MeasuredProfile::parse(&text).unwrap(), sound);
+        let spoilt = |from: &str, to: &str| {
+            assert!(text.contains(from), "{from}: {text}");
+            MeasuredProfile::parse(&text.replacen(from, to, 1)).unwrap_err().to_string()
+        };
+        assert!(spoilt("shingle-drive/1", "shingle-drive/2").contains("shingle-drive/2"));
+        for (from, to) in [
+            ("queue-depth = 16", "queue-depth = 0"),
+            ("queue-depth = 16", "queue-depth = 4000000000"),
+            ("access-ms = 12.0", "access-ms = nan"),
+            ("hedge-ms = 20.0", "hedge-ms = -20.0"),
+            ("read-mb-s = 250.0", "read-mb-s = inf"),
+            ("batch-bytes = 4194304", "batch-bytes = 0"),
+            ("access-ms", "acces-ms"),
+        ] {
+            let told = spoilt(from, to);
+            let key = to.split(' ').next().unwrap();
+            assert!(told.contains(key), "{key}: {told}");
+        }
+        assert!(matches!(MeasuredProfile::parse("x = ["), Err(LoadError::Syntax(_))));
+        assert!(matches!(MeasuredProfile::load(Path::new("/nonexistent/drive.toml")), Err(LoadError::Read(_))));
+    }
+}
