@@ -5,5 +5,6 @@ pub mod crash;
 pub mod disk;
 pub mod fuzz;
 pub mod model;
+pub mod profile;
 pub mod sim;
 pub mod soak;

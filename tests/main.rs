@@ -9,6 +9,7 @@ use shingle_tests::crash::command::Crash;
 use shingle_tests::fuzz::command::Fuzz;
 use shingle_tests::fuzz::memory::Counting;
 use shingle_tests::model::command::Model;
+use shingle_tests::profile::command::Profile;
 use shingle_tests::soak::{Soak, run};
 
 #[global_allocator]
@@ -47,6 +48,8 @@ enum Kind {
     Model(Model),
     /// Mutated bytes into every decoder of disks.
     Fuzz(Fuzz),
+    /// What a drive's profile is worth to its host: the same loads with and without it, in virtual time.
+    Profile(Profile),
 }
 
 fn main() -> ExitCode {
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Kind::Crash(crash) => crash.run(),
         Kind::Model(model) => model.run(),
         Kind::Fuzz(fuzz) => fuzz.run(),
+        Kind::Profile(profile) => profile.run(),
     }
 }
 

@@ -17,6 +17,8 @@ use shingle_hw::backend::memory::MemoryDevice;
 use shingle_hw::device::ZonedDevice;
 use shingle_hw::faulty::{FaultyDevice, Sleep};
 use shingle_hw::geometry::Geometry;
+use shingle_hw::qualify::profile::MeasuredProfile;
+use shingle_node::osd::mount::Disk;
 use shingle_node::osd::shard::{Shard, ShardConfig};
 use shingle_proto::ids::{BootId, HostId, KekVersion};
 use shingle_proto::limits::COPIES;
@@ -110,6 +112,8 @@ pub struct SimCell {
     shape: CellShape,
     keys: Rc<dyn Keys>,
     disks: RefCell<Vec<SimDisk>>,
+    /// What hosts know of their disks.
+    profile: RefCell<Option<Rc<MeasuredProfile>>>,
     cores: RefCell<Vec<CoreSender>>,
     dead: RefCell<BTreeSet<ProcessId>>,
 }
@@ -144,6 +148,7 @@ impl SimCell {
             shape,
             keys,
             disks,
+            profile: RefCell::default(),
             cores: RefCell::default(),
             dead: RefCell::default(),
         })
@@ -165,6 +170,11 @@ impl SimCell {
 
     pub fn control_process(&self) -> ProcessId {
         CONTROL
+    }
+
+    /// Hosts that start from now on have this profile of each of their disks.
+    pub fn profile_disks(&self, profile: Option<Rc<MeasuredProfile>>) {
+        *self.profile.borrow_mut() = profile;
     }
 
     /// Starts everything and waits until the cell is ready.
@@ -191,9 +201,10 @@ impl SimCell {
         let world = self.world(process);
         let first = ((number - 1) * self.shape.disks) as usize;
         let disks = self.disks.borrow();
-        let devices: Vec<Rc<dyn ZonedDevice>> = disks[first..first + self.shape.disks as usize]
+        let profile = self.profile.borrow().clone();
+        let devices: Vec<Disk> = disks[first..first + self.shape.disks as usize]
             .iter()
-            .map(|disk| disk.faulty.clone() as Rc<dyn ZonedDevice>)
+            .map(|disk| Disk { profile: profile.clone(), ..Disk::from(disk.faulty.clone() as Rc<dyn ZonedDevice>) })
             .collect();
         let boot = BootId(world.entropy.u64());
         let listen = address(FIRST_HOST_PORT + number as u16);

@@ -188,6 +188,7 @@ impl View {
                     host: osd.host.0,
                     extent: member.extent.into(),
                     address: osd.address.to_string(),
+                    read_times: osd.report.read_times.clone(),
                 })
                 .collect(),
         }

@@ -85,13 +85,22 @@ impl Cohorts {
         }
     }
 
-    /// When a read from `osd` is late: the p95 of its `mates`, of all other OSDs while those have too few reads.
-    pub fn delay(&self, osd: OsdId, mates: impl Iterator<Item = OsdId>, sealed_bytes: u32) -> Duration {
+    /// When a read from `osd` is late: the p95 of its `mates`. While those have too few reads, what was measured of their
+    /// disks when they were qualified (each mate comes with when it is late by that), the slowest of them; else the p95
+    /// of all other OSDs.
+    pub fn delay(
+        &self,
+        osd: OsdId,
+        mates: impl Iterator<Item = (OsdId, Option<Duration>)>,
+        sealed_bytes: u32,
+    ) -> Duration {
         let latencies = self.latencies.borrow();
         let class = class(sealed_bytes);
         let mut cohort = Histogram::EMPTY;
-        for mate in mates.filter(|mate| *mate != osd) {
+        let mut qualified = None;
+        for (mate, late) in mates.filter(|(mate, _)| *mate != osd) {
             latencies.get(&mate).and_then(|classes| classes.get(class)).inspect(|histogram| cohort.merge(histogram));
+            qualified = qualified.max(late);
         }
         let everybody = || {
             let mut all = Histogram::EMPTY;
@@ -99,7 +108,7 @@ impl Cohorts {
             others.filter_map(|(_, classes)| classes.get(class)).for_each(|histogram| all.merge(histogram));
             all.p95()
         };
-        let p95 = cohort.p95().or_else(everybody);
+        let p95 = cohort.p95().or(qualified).or_else(everybody);
         p95.unwrap_or(Duration::from_millis(HEDGE_DELAY_DEFAULT_MS)).clamp(DELAY_MIN, DELAY_MAX)
     }
 
@@ -133,6 +142,10 @@ mod tests {
 
     const BYTES: u32 = 4 << 20;
 
+    fn unmeasured<const N: usize>(osds: [u64; N]) -> impl Iterator<Item = (OsdId, Option<Duration>)> {
+        osds.into_iter().map(|osd| (OsdId(osd), None))
+    }
+
     #[test]
     fn a_slow_member_is_judged_by_its_mates() {
         let cohorts = Cohorts::default();
@@ -140,7 +153,7 @@ mod tests {
             cohorts.note(OsdId(1), BYTES, Duration::from_millis(900));
             cohorts.note(OsdId(2), BYTES, Duration::from_millis(4));
         }
-        let slow = cohorts.delay(OsdId(1), [OsdId(1), OsdId(2)].into_iter(), BYTES);
+        let slow = cohorts.delay(OsdId(1), unmeasured([1, 2]), BYTES);
         assert!(slow >= Duration::from_millis(4) && slow < Duration::from_millis(6), "{slow:?}");
     }
 
@@ -148,10 +161,24 @@ mod tests {
     fn too_few_reads_fall_back_to_everybody_and_then_to_the_default() {
         let cohorts = Cohorts::default();
         let default = Duration::from_millis(HEDGE_DELAY_DEFAULT_MS);
-        assert_eq!(cohorts.delay(OsdId(1), [OsdId(2)].into_iter(), BYTES), default);
+        assert_eq!(cohorts.delay(OsdId(1), unmeasured([2]), BYTES), default);
         (0..40).for_each(|_| cohorts.note(OsdId(9), BYTES, Duration::from_millis(20)));
-        assert!(cohorts.delay(OsdId(1), [OsdId(2)].into_iter(), BYTES) < Duration::from_millis(30));
-        assert_eq!(cohorts.delay(OsdId(1), [OsdId(2)].into_iter(), 1), default, "another size class");
+        assert!(cohorts.delay(OsdId(1), unmeasured([2]), BYTES) < Duration::from_millis(30));
+        assert_eq!(cohorts.delay(OsdId(1), unmeasured([2]), 1), default, "another size class");
+    }
+
+    #[test]
+    fn qualified_mates_say_what_is_late_until_enough_was_read_from_them() {
+        let cohorts = Cohorts::default();
+        (0..40).for_each(|_| cohorts.note(OsdId(9), BYTES, Duration::from_millis(400)));
+        let mates = || [(1, 1), (2, 15), (3, 12)].map(|(osd, ms)| (OsdId(osd), Some(Duration::from_millis(ms))));
+        let delay = cohorts.delay(OsdId(1), mates().into_iter(), BYTES);
+        assert_eq!(delay, Duration::from_millis(15), "the slowest mate's, not its own, not other disks'");
+        let own = [(OsdId(1), Some(Duration::from_millis(1)))].into_iter().chain(unmeasured([2]));
+        assert!(cohorts.delay(OsdId(1), own, BYTES) > Duration::from_millis(300), "nothing is known of the mates");
+        (0..40).for_each(|_| cohorts.note(OsdId(2), BYTES, Duration::from_millis(40)));
+        let learned = cohorts.delay(OsdId(1), mates().into_iter(), BYTES);
+        assert!(learned >= Duration::from_millis(40), "under load reads take longer: {learned:?}");
     }
 
     #[test]

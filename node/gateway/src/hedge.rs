@@ -142,8 +142,9 @@ impl<'a> BlockRead<'a> {
         let (waiting, running) = (self.order(), FuturesUnordered::new());
         let mut race = Race { read: self, key, waiting, asked: Vec::new(), running };
         let Some(first) = race.start_next() else { return Err(Unread::Stale) };
-        let mates = self.volume.members.iter().map(|member| member.osd);
-        let delay = core.cohorts.delay(first, mates, self.row.sealed_bytes);
+        let bytes = self.row.sealed_bytes;
+        let mates = self.volume.members.iter().map(|member| (member.osd, member.late(bytes)));
+        let delay = core.cohorts.delay(first, mates, bytes);
         let mut late = core.world.tasks.sleep(delay);
         let (mut hedged, mut stale) = (false, false);
         loop {

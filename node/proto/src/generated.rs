@@ -6754,6 +6754,176 @@ pub mod shingle {
                 )
             }
         }
+        pub enum ReadTimesOffset {}
+        #[derive(Copy, Clone, PartialEq)]
+
+        pub struct ReadTimes<'a> {
+            pub _tab: ::flatbuffers::Table<'a>,
+        }
+
+        impl<'a> ::flatbuffers::Follow<'a> for ReadTimes<'a> {
+            type Inner = ReadTimes<'a>;
+            #[inline]
+            unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+                Self {
+                    _tab: unsafe { ::flatbuffers::Table::new(buf, loc) },
+                }
+            }
+        }
+
+        impl<'a> ReadTimes<'a> {
+            pub const VT_LATE_US: ::flatbuffers::VOffsetT = 4;
+            pub const VT_BANDWIDTH_BYTES: ::flatbuffers::VOffsetT = 6;
+
+            #[inline]
+            pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+                ReadTimes { _tab: table }
+            }
+            #[allow(unused_mut)]
+            pub fn create<
+                'bldr: 'args,
+                'args: 'mut_bldr,
+                'mut_bldr,
+                A: ::flatbuffers::Allocator + 'bldr,
+            >(
+                _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+                args: &'args ReadTimesArgs,
+            ) -> ::flatbuffers::WIPOffset<ReadTimes<'bldr>> {
+                let mut builder = ReadTimesBuilder::new(_fbb);
+                builder.add_bandwidth_bytes(args.bandwidth_bytes);
+                builder.add_late_us(args.late_us);
+                builder.finish()
+            }
+
+            pub fn unpack(&self) -> ReadTimesT {
+                let late_us = self.late_us();
+                let bandwidth_bytes = self.bandwidth_bytes();
+                ReadTimesT {
+                    late_us,
+                    bandwidth_bytes,
+                }
+            }
+
+            #[inline]
+            pub fn late_us(&self) -> u32 {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab
+                        .get::<u32>(ReadTimes::VT_LATE_US, Some(0))
+                        .unwrap()
+                }
+            }
+            #[inline]
+            pub fn bandwidth_bytes(&self) -> u64 {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab
+                        .get::<u64>(ReadTimes::VT_BANDWIDTH_BYTES, Some(0))
+                        .unwrap()
+                }
+            }
+        }
+
+        impl ::flatbuffers::Verifiable for ReadTimes<'_> {
+            #[inline]
+            fn run_verifier(
+                v: &mut ::flatbuffers::Verifier,
+                pos: usize,
+            ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+                v.visit_table(pos)?
+                    .visit_field::<u32>("late_us", Self::VT_LATE_US, false)?
+                    .visit_field::<u64>("bandwidth_bytes", Self::VT_BANDWIDTH_BYTES, false)?
+                    .finish();
+                Ok(())
+            }
+        }
+        pub struct ReadTimesArgs {
+            pub late_us: u32,
+            pub bandwidth_bytes: u64,
+        }
+        impl<'a> Default for ReadTimesArgs {
+            #[inline]
+            fn default() -> Self {
+                ReadTimesArgs {
+                    late_us: 0,
+                    bandwidth_bytes: 0,
+                }
+            }
+        }
+
+        pub struct ReadTimesBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+            fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+            start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+        }
+        impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ReadTimesBuilder<'a, 'b, A> {
+            #[inline]
+            pub fn add_late_us(&mut self, late_us: u32) {
+                self.fbb_
+                    .push_slot::<u32>(ReadTimes::VT_LATE_US, late_us, 0);
+            }
+            #[inline]
+            pub fn add_bandwidth_bytes(&mut self, bandwidth_bytes: u64) {
+                self.fbb_
+                    .push_slot::<u64>(ReadTimes::VT_BANDWIDTH_BYTES, bandwidth_bytes, 0);
+            }
+            #[inline]
+            pub fn new(
+                _fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+            ) -> ReadTimesBuilder<'a, 'b, A> {
+                let start = _fbb.start_table();
+                ReadTimesBuilder {
+                    fbb_: _fbb,
+                    start_: start,
+                }
+            }
+            #[inline]
+            pub fn finish(self) -> ::flatbuffers::WIPOffset<ReadTimes<'a>> {
+                let o = self.fbb_.end_table(self.start_);
+                ::flatbuffers::WIPOffset::new(o.value())
+            }
+        }
+
+        impl ::core::fmt::Debug for ReadTimes<'_> {
+            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+                let mut ds = f.debug_struct("ReadTimes");
+                ds.field("late_us", &self.late_us());
+                ds.field("bandwidth_bytes", &self.bandwidth_bytes());
+                ds.finish()
+            }
+        }
+        #[derive(Debug, Clone, PartialEq)]
+        pub struct ReadTimesT {
+            pub late_us: u32,
+            pub bandwidth_bytes: u64,
+        }
+        impl Default for ReadTimesT {
+            fn default() -> Self {
+                Self {
+                    late_us: 0,
+                    bandwidth_bytes: 0,
+                }
+            }
+        }
+        impl ReadTimesT {
+            pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+                &self,
+                _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>,
+            ) -> ::flatbuffers::WIPOffset<ReadTimes<'b>> {
+                let late_us = self.late_us;
+                let bandwidth_bytes = self.bandwidth_bytes;
+                ReadTimes::create(
+                    _fbb,
+                    &ReadTimesArgs {
+                        late_us,
+                        bandwidth_bytes,
+                    },
+                )
+            }
+        }
         pub enum OsdReportOffset {}
         #[derive(Copy, Clone, PartialEq)]
 
@@ -6795,6 +6965,7 @@ pub mod shingle {
             pub const VT_GONE: ::flatbuffers::VOffsetT = 44;
             pub const VT_LISTED: ::flatbuffers::VOffsetT = 46;
             pub const VT_SCRUB: ::flatbuffers::VOffsetT = 48;
+            pub const VT_READ_TIMES: ::flatbuffers::VOffsetT = 50;
 
             #[inline]
             pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -6820,6 +6991,9 @@ pub mod shingle {
                 builder.add_stored_bytes(args.stored_bytes);
                 builder.add_capacity_bytes(args.capacity_bytes);
                 builder.add_osd(args.osd);
+                if let Some(x) = args.read_times {
+                    builder.add_read_times(x);
+                }
                 if let Some(x) = args.scrub {
                     builder.add_scrub(x);
                 }
@@ -6888,6 +7062,9 @@ pub mod shingle {
                 };
                 let listed = self.listed();
                 let scrub = self.scrub().map(|x| alloc::boxed::Box::new(x.unpack()));
+                let read_times = self
+                    .read_times()
+                    .map(|x| alloc::boxed::Box::new(x.unpack()));
                 OsdReportT {
                     osd,
                     address,
@@ -6912,6 +7089,7 @@ pub mod shingle {
                     gone,
                     listed,
                     scrub,
+                    read_times,
                 }
             }
 
@@ -7170,6 +7348,18 @@ pub mod shingle {
                         )
                 }
             }
+            #[inline]
+            pub fn read_times(&self) -> Option<ReadTimes<'a>> {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab.get::<::flatbuffers::ForwardsUOffset<ReadTimes>>(
+                        OsdReport::VT_READ_TIMES,
+                        None,
+                    )
+                }
+            }
         }
 
         impl ::flatbuffers::Verifiable for OsdReport<'_> {
@@ -7202,6 +7392,7 @@ pub mod shingle {
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, Id128>>>("gone", Self::VT_GONE, true)?
      .visit_field::<bool>("listed", Self::VT_LISTED, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<ScrubStatus>>("scrub", Self::VT_SCRUB, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<ReadTimes>>("read_times", Self::VT_READ_TIMES, false)?
      .finish();
                 Ok(())
             }
@@ -7234,6 +7425,7 @@ pub mod shingle {
             pub gone: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, Id128>>>,
             pub listed: bool,
             pub scrub: Option<::flatbuffers::WIPOffset<ScrubStatus<'a>>>,
+            pub read_times: Option<::flatbuffers::WIPOffset<ReadTimes<'a>>>,
         }
         impl<'a> Default for OsdReportArgs<'a> {
             #[inline]
@@ -7262,6 +7454,7 @@ pub mod shingle {
                     gone: None,    // required field
                     listed: false,
                     scrub: None,
+                    read_times: None,
                 }
             }
         }
@@ -7400,6 +7593,14 @@ pub mod shingle {
                     );
             }
             #[inline]
+            pub fn add_read_times(&mut self, read_times: ::flatbuffers::WIPOffset<ReadTimes<'b>>) {
+                self.fbb_
+                    .push_slot_always::<::flatbuffers::WIPOffset<ReadTimes>>(
+                        OsdReport::VT_READ_TIMES,
+                        read_times,
+                    );
+            }
+            #[inline]
             pub fn new(
                 _fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
             ) -> OsdReportBuilder<'a, 'b, A> {
@@ -7447,6 +7648,7 @@ pub mod shingle {
                 ds.field("gone", &self.gone());
                 ds.field("listed", &self.listed());
                 ds.field("scrub", &self.scrub());
+                ds.field("read_times", &self.read_times());
                 ds.finish()
             }
         }
@@ -7475,6 +7677,7 @@ pub mod shingle {
             pub gone: alloc::vec::Vec<Id128T>,
             pub listed: bool,
             pub scrub: Option<alloc::boxed::Box<ScrubStatusT>>,
+            pub read_times: Option<alloc::boxed::Box<ReadTimesT>>,
         }
         impl Default for OsdReportT {
             fn default() -> Self {
@@ -7502,6 +7705,7 @@ pub mod shingle {
                     gone: Default::default(),
                     listed: false,
                     scrub: None,
+                    read_times: None,
                 }
             }
         }
@@ -7550,6 +7754,7 @@ pub mod shingle {
                 });
                 let listed = self.listed;
                 let scrub = self.scrub.as_ref().map(|x| x.pack(_fbb));
+                let read_times = self.read_times.as_ref().map(|x| x.pack(_fbb));
                 OsdReport::create(
                     _fbb,
                     &OsdReportArgs {
@@ -7576,6 +7781,7 @@ pub mod shingle {
                         gone,
                         listed,
                         scrub,
+                        read_times,
                     },
                 )
             }
@@ -9169,6 +9375,7 @@ pub mod shingle {
             pub const VT_HOST: ::flatbuffers::VOffsetT = 6;
             pub const VT_EXTENT: ::flatbuffers::VOffsetT = 8;
             pub const VT_ADDRESS: ::flatbuffers::VOffsetT = 10;
+            pub const VT_READ_TIMES: ::flatbuffers::VOffsetT = 12;
 
             #[inline]
             pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -9186,6 +9393,9 @@ pub mod shingle {
             ) -> ::flatbuffers::WIPOffset<Member<'bldr>> {
                 let mut builder = MemberBuilder::new(_fbb);
                 builder.add_osd(args.osd);
+                if let Some(x) = args.read_times {
+                    builder.add_read_times(x);
+                }
                 if let Some(x) = args.address {
                     builder.add_address(x);
                 }
@@ -9207,11 +9417,15 @@ pub mod shingle {
                     let x = self.address();
                     alloc::string::ToString::to_string(x)
                 };
+                let read_times = self
+                    .read_times()
+                    .map(|x| alloc::boxed::Box::new(x.unpack()));
                 MemberT {
                     osd,
                     host,
                     extent,
                     address,
+                    read_times,
                 }
             }
 
@@ -9247,6 +9461,18 @@ pub mod shingle {
                         .unwrap()
                 }
             }
+            #[inline]
+            pub fn read_times(&self) -> Option<ReadTimes<'a>> {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab.get::<::flatbuffers::ForwardsUOffset<ReadTimes>>(
+                        Member::VT_READ_TIMES,
+                        None,
+                    )
+                }
+            }
         }
 
         impl ::flatbuffers::Verifiable for Member<'_> {
@@ -9264,6 +9490,11 @@ pub mod shingle {
                         Self::VT_ADDRESS,
                         true,
                     )?
+                    .visit_field::<::flatbuffers::ForwardsUOffset<ReadTimes>>(
+                        "read_times",
+                        Self::VT_READ_TIMES,
+                        false,
+                    )?
                     .finish();
                 Ok(())
             }
@@ -9273,6 +9504,7 @@ pub mod shingle {
             pub host: u32,
             pub extent: Option<&'a Id128>,
             pub address: Option<::flatbuffers::WIPOffset<&'a str>>,
+            pub read_times: Option<::flatbuffers::WIPOffset<ReadTimes<'a>>>,
         }
         impl<'a> Default for MemberArgs<'a> {
             #[inline]
@@ -9282,6 +9514,7 @@ pub mod shingle {
                     host: 0,
                     extent: None,  // required field
                     address: None, // required field
+                    read_times: None,
                 }
             }
         }
@@ -9310,6 +9543,14 @@ pub mod shingle {
                     .push_slot_always::<::flatbuffers::WIPOffset<_>>(Member::VT_ADDRESS, address);
             }
             #[inline]
+            pub fn add_read_times(&mut self, read_times: ::flatbuffers::WIPOffset<ReadTimes<'b>>) {
+                self.fbb_
+                    .push_slot_always::<::flatbuffers::WIPOffset<ReadTimes>>(
+                        Member::VT_READ_TIMES,
+                        read_times,
+                    );
+            }
+            #[inline]
             pub fn new(
                 _fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
             ) -> MemberBuilder<'a, 'b, A> {
@@ -9335,6 +9576,7 @@ pub mod shingle {
                 ds.field("host", &self.host());
                 ds.field("extent", &self.extent());
                 ds.field("address", &self.address());
+                ds.field("read_times", &self.read_times());
                 ds.finish()
             }
         }
@@ -9344,6 +9586,7 @@ pub mod shingle {
             pub host: u32,
             pub extent: Id128T,
             pub address: alloc::string::String,
+            pub read_times: Option<alloc::boxed::Box<ReadTimesT>>,
         }
         impl Default for MemberT {
             fn default() -> Self {
@@ -9352,6 +9595,7 @@ pub mod shingle {
                     host: 0,
                     extent: Default::default(),
                     address: alloc::string::ToString::to_string(""),
+                    read_times: None,
                 }
             }
         }
@@ -9368,6 +9612,7 @@ pub mod shingle {
                     let x = &self.address;
                     _fbb.create_string(x)
                 });
+                let read_times = self.read_times.as_ref().map(|x| x.pack(_fbb));
                 Member::create(
                     _fbb,
                     &MemberArgs {
@@ -9375,6 +9620,7 @@ pub mod shingle {
                         host,
                         extent,
                         address,
+                        read_times,
                     },
                 )
             }

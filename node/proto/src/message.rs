@@ -28,10 +28,10 @@ pub use wire::{
     ObjectListT as ObjectList, ObjectRowT as ObjectRow, OpenIntentT as OpenIntent, OsdReportT as OsdReport,
     PartNameT as PartName, PartRowT as PartRow, PartsT as Parts, PlanReadT as PlanRead, PlannedBlockT as PlannedBlock,
     PreconditionT as Precondition, ProblemT as Problem, ReadBlockT as ReadBlock, ReadPlanT as ReadPlan,
-    RenewIntentT as RenewIntent, ReportFindingT as ReportFinding, ReportSuspectT as ReportSuspect,
-    S3BucketT as S3Bucket, S3BucketsT as S3Buckets, ScrubStatusT as ScrubStatus, UploadCreatedT as UploadCreated,
-    UploadRowT as UploadRow, UploadsT as Uploads, UserMetadataT as UserMetadata, VolumeT as Volume,
-    VolumesT as Volumes,
+    ReadTimesT as ReadTimes, RenewIntentT as RenewIntent, ReportFindingT as ReportFinding,
+    ReportSuspectT as ReportSuspect, S3BucketT as S3Bucket, S3BucketsT as S3Buckets, ScrubStatusT as ScrubStatus,
+    UploadCreatedT as UploadCreated, UploadRowT as UploadRow, UploadsT as Uploads, UserMetadataT as UserMetadata,
+    VolumeT as Volume, VolumesT as Volumes,
 };
 pub use wire::{
     Compression, ErrorCode, ExtentState, FindingKind, FindingOwner, FindingState, OsdState, ProblemKind, Role,

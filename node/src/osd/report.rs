@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use shingle_proto::message::{ExtentReport, OsdReport};
+use shingle_proto::message::{ExtentReport, OsdReport, ReadTimes};
 
 use super::extent::State;
 use super::store::Osd;
@@ -52,6 +52,13 @@ impl Osd {
             gone: Vec::new(),
             listed: false,
             scrub: Some(Box::new(self.scrub_status())),
+            read_times: self.read_times().map(Box::new),
         }
+    }
+
+    /// How long reads take, when the disk's profile says.
+    fn read_times(&self) -> Option<ReadTimes> {
+        let policy = &self.budgets.disk;
+        policy.late_us.map(|late_us| ReadTimes { late_us, bandwidth_bytes: policy.bandwidth_bytes })
     }
 }

@@ -3,6 +3,7 @@
 
 mod faults;
 mod lacking;
+mod hedge;
 mod races;
 mod scrub;
 mod whole_cell;

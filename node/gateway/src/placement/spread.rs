@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use shingle_proto::ids::{BucketId, ExtentId, Generation, HostId, OsdId, VolumeId};
-use shingle_proto::message::{Member, Volume};
+use shingle_proto::message::{Member, ReadTimes, Volume};
 
 /// One member of a volume, ready to be called.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +14,26 @@ pub struct Target {
     pub host: HostId,
     pub extent: ExtentId,
     pub address: SocketAddr,
+    /// How long reads take of its disk when it is idle, if that was measured.
+    pub idle_reads: Option<IdleReads>,
+}
+
+/// How long reads take of a disk that does nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdleReads {
+    /// A small one is late after this.
+    pub late_us: u32,
+    /// Read per second at the slowest place.
+    pub bandwidth_bytes: u64,
+}
+
+impl Target {
+    /// When a read of so many bytes is late on an idle disk like this one.
+    pub fn late(&self, bytes: u32) -> Option<Duration> {
+        let IdleReads { late_us, bandwidth_bytes } = self.idle_reads?;
+        let transfer_us = u64::from(bytes) * 1_000_000 / bandwidth_bytes.max(1);
+        Some(Duration::from_micros(u64::from(late_us) + transfer_us))
+    }
 }
 
 /// A volume as a gateway uses it.
@@ -58,7 +79,9 @@ impl Placed {
 fn target(member: &Member) -> Result<Target, UnusableVolume> {
     let osd = OsdId(member.osd);
     let address = member.address.parse().map_err(|_| UnusableVolume::Address(osd))?;
-    Ok(Target { osd, host: HostId(member.host), extent: ExtentId::from(&member.extent), address })
+    let idle = |times: &ReadTimes| IdleReads { late_us: times.late_us, bandwidth_bytes: times.bandwidth_bytes };
+    let idle_reads = member.read_times.as_deref().map(idle);
+    Ok(Target { osd, host: HostId(member.host), extent: ExtentId::from(&member.extent), address, idle_reads })
 }
 
 /// What one block's put has learned to keep away from.

@@ -181,6 +181,7 @@ fn volume_without(avoided: u32, addresses: &[SocketAddr]) -> Volume {
         host: host + 1,
         extent: Id128 { hi: u64::from(avoided) + 1, lo: u64::from(host) },
         address: addresses[host as usize].to_string(),
+        read_times: None,
     });
     let id = u64::from(avoided) + 1;
     Volume {

@@ -1,0 +1,56 @@
+//! What a load saw: bytes per second, and how long its requests took.
+//!
+//! Invariant: a quantile is a number only where at least 100 requests lie beyond it.
+
+use std::fmt;
+use std::time::Duration;
+
+/// Requests that must lie beyond a quantile.
+const BEYOND_MIN: f64 = 100.0;
+
+/// Quantiles shown.
+pub const QUANTILES: [(&str, f64); 3] = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)];
+
+/// One load's outcome.
+pub struct Outcome {
+    /// In 10^6 bytes per second.
+    pub mb_s: f64,
+    /// As [`QUANTILES`], in milliseconds.
+    pub quantiles_ms: [Option<f64>; QUANTILES.len()],
+}
+
+impl Outcome {
+    pub fn of(bytes: u64, took: Duration, mut latencies: Vec<Duration>) -> Self {
+        latencies.sort_unstable();
+        let quantiles_ms = QUANTILES.map(|(_, q)| {
+            let beyond = (1.0 - q) * latencies.len() as f64;
+            let value = latencies.get((q * latencies.len() as f64) as usize)?;
+            (beyond >= BEYOND_MIN).then_some(value.as_secs_f64() * 1e3)
+        });
+        Self { mb_s: bytes as f64 / 1e6 / took.as_secs_f64().max(f64::MIN_POSITIVE), quantiles_ms }
+    }
+
+    /// How it compares: this over `other`, in the order of the columns.
+    pub fn over(&self, other: &Self) -> String {
+        let ratio = |ours: Option<f64>, theirs: Option<f64>| match (ours, theirs) {
+            (Some(ours), Some(theirs)) => format!("{:>10.2}", ours / theirs.max(f64::MIN_POSITIVE)),
+            _ => format!("{:>10}", "unresolved"),
+        };
+        let rates = ratio(Some(self.mb_s), Some(other.mb_s));
+        let pairs = self.quantiles_ms.iter().zip(other.quantiles_ms);
+        pairs.fold(rates, |line, (ours, theirs)| format!("{line} {}", ratio(*ours, theirs)))
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:>10.1}", self.mb_s)?;
+        for quantile in self.quantiles_ms {
+            match quantile {
+                Some(ms) => write!(formatter, " {ms:>10.2}")?,
+                None => write!(formatter, " {:>10}", "unresolved")?,
+            }
+        }
+        Ok(())
+    }
+}
