@@ -94,7 +94,7 @@ fn check(cell: &Cell, original: &Path, name: &str, attempt: u32) {
 fn fill(path: &Path) {
     let mut file = fs::File::create(path).expect("a file");
     let end = loop {
-        if let Err(error) = file.write_all(&[1; 64 << 10]).and_then(|()| file.sync_data()) {
+        if let Err(error) = file.write_all(&vec![1; 1 << 20]).and_then(|()| file.sync_data()) {
             break error;
         }
     };

@@ -7,7 +7,7 @@ use std::time::Duration;
 use shingle_hw::faulty::CommandKind;
 use shingle_hw::qualify::profile::{MeasuredProfile, SCHEMA};
 
-use crate::sim::cell::{CellShape, SimCell, geometry};
+use crate::sim::cell::{CellShape, SimCell};
 use crate::sim::workload::{create_bucket, get, put};
 
 /// Reads, each of another block: fewer than make a cohort known.
@@ -22,7 +22,7 @@ const LATE_MS: f64 = 12.0;
 
 /// What qualification would have measured on the cell's disks, when all of them were well.
 pub fn family() -> MeasuredProfile {
-    let geometry = geometry();
+    let geometry = CellShape::default().geometry();
     MeasuredProfile {
         schema: SCHEMA.to_owned(),
         model: "Shingle memory".to_owned(),

@@ -52,7 +52,7 @@ async fn serve(world: World, number: u32, node: PathBuf, control: std::net::Sock
     world.tasks.spawn("disk completions", Box::pin(pump));
     let serial = node.file_name().expect("a name").to_string_lossy().into_owned();
     let device = Rc::new(blkzoned::open_as(&node, Some(&serial), ring, pool).expect("opens"));
-    let disk = Disk { path: node.display().to_string(), device };
+    let disk = Disk { path: node.display().to_string(), device, profile: None };
     let (boot, listen) = (BootId(world.entropy.u64()), "127.0.0.1:0".parse().expect("an address"));
     let config = ShardConfig::solo(HostId(number), boot, listen, control, BUDGET_BYTES);
     let shard = Shard::start(world, config, [disk]).await.expect("the shard starts");

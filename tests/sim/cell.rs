@@ -70,7 +70,7 @@ impl CellShape {
     }
 
     /// Real rules, 14 open zones at most, one conventional zone. Memory is taken only by what is written.
-    fn geometry(self) -> Geometry {
+    pub fn geometry(self) -> Geometry {
         let (zones, zone_bytes) = if self.small_extents { (12, 16 << 20) } else { (512, 256 << 20) };
         Geometry {
             zones,

@@ -117,7 +117,7 @@ async fn start_rig(world: World, path: PathBuf, budget_bytes: u64) -> Result<Rig
     world.tasks.spawn("disk completions", Box::pin(pump));
     let drive = file::open(&path, ring, pool).map_err(|error| engine(&error))?;
     let device: Rc<dyn ZonedDevice> = Rc::new(Metered::new(Rc::new(drive), meter.clone()));
-    let disk = Disk { path: path.display().to_string(), device };
+    let disk = Disk { path: path.display().to_string(), device, profile: None };
     let label = write_label(&world, &disk, CellId(1)).await.map_err(|error| engine(&error))?;
     let findings = Rc::new(Findings::default());
     let mounted = mount(world.clone(), disk, label, findings, Budgets::of(budget_bytes)).await;

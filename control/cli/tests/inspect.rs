@@ -66,7 +66,7 @@ fn with_osd<T>(path: &Path, work: impl AsyncFnOnce(Rc<Osd>) -> T) -> T {
                 }
             }
         }));
-        let disk = Disk { path: path.display().to_string(), device: Rc::new(device) };
+        let disk = Disk { path: path.display().to_string(), device: Rc::new(device), profile: None };
         let label = match read_label(&disk).await.expect("ours") {
             Some(label) => label,
             None => write_label(&world, &disk, CellId(0xce11)).await.expect("labelled"),

@@ -69,9 +69,10 @@ fn a_volume_whose_extent_did_not_come_back_is_closed() {
         let volume = waiting[0];
         let member = *cell.view.volumes[&volume].row.members.iter().find(|m| m.osd.0 / 100 == 2).unwrap();
         let disk = cell.disks.get_mut(&member.osd).unwrap();
-        match lost {
-            true => drop(disk.extents.remove(&member.extent)),
-            false => disk.extents.get_mut(&member.extent).unwrap().0 = ExtentState::Failed,
+        if lost {
+            disk.extents.remove(&member.extent);
+        } else {
+            disk.extents.get_mut(&member.extent).unwrap().0 = ExtentState::Failed;
         }
         cell.restart_host(2);
         cell.pass(Duration::from_millis(HOST_SUSPECT_MS) + SECOND);

@@ -98,7 +98,7 @@ fn appends_from_several_buffers(rig: &Rig) {
     let middle = (filled(&*rig.device, &data[sector..4 * sector]), sector..3 * sector);
     let nothing = (filled(&*rig.device, &data[..sector]), 0..0);
     assert_eq!(append(vec![middle, nothing, part(4, 6)]).0, Ok(2 * sector as u64));
-    assert_eq!(rig.read(zone, 0, 6 * sector).expect("reads"), data);
+    assert_eq!(read_all(rig, zone, 6 * sector), data);
     assert_eq!(rig.zone(zone).write_pointer_bytes, 6 * sector as u64);
     let mut halves = [part(0, 1), part(1, 2)];
     halves.iter_mut().for_each(|(_, bytes)| bytes.end = sector / 2);

@@ -74,14 +74,14 @@ impl Survey<'_> {
         let Some((slot, zone_in_extent)) = layout.slot_of(zone) else { return ZoneUse::Unused };
         match slots.get(slot as usize) {
             Some(SlotReport { extent: Some(extent), state, .. }) => {
-                ZoneUse::Extent { slot, zone_in_extent, extent: extent.clone(), state: *state }
+                ZoneUse::Extent { slot, zone_in_extent, extent: extent.clone(), state }
             }
             Some(SlotReport { state: "free", journal, .. })
                 if journal.as_ref().is_none_or(|journal| journal.health == "sound") =>
             {
                 ZoneUse::Free { slot }
             }
-            Some(SlotReport { state, .. }) => ZoneUse::Retired { slot, state: *state },
+            Some(SlotReport { state, .. }) => ZoneUse::Retired { slot, state },
             None => ZoneUse::Unknown,
         }
     }

@@ -261,17 +261,18 @@ fn blank_disk_and_garbage_are_told_apart() {
 fn torn_tails_are_outcomes_and_no_damage() {
     rig::run(async |world| {
         let mut met = 0;
-        for seed in 0..40 {
+        for (polls, seed) in (0..16).flat_map(|polls| (0..6).map(move |seed| (polls, seed))) {
             let device = disk(&world).await;
             let mounted = start(&world, Rc::new(device.clone())).await.unwrap();
-            device.yield_up_to(4, seed + 1);
+            // The executor runs its tasks many times between two polls of the test: commands take longer than that.
+            device.yield_up_to(300, seed + 1);
             let torn = block(90, 60_000);
             let mut buffer = mounted.osd.receive_buffer(ExtentId(OPEN), torn.bytes).unwrap();
             buffer.as_mut().copy_from_slice(&torn.payload());
             {
                 let mut append = Box::pin(mounted.osd.append(append_key(OPEN, torn), buffer));
                 // As far as the flush, which power does not wait for.
-                for _ in 0..seed {
+                for _ in 0..polls {
                     if append.as_mut().now_or_never().is_some() {
                         break;
                     }
@@ -281,8 +282,8 @@ fn torn_tails_are_outcomes_and_no_damage() {
             device.crash(seed);
             let (contents, findings) = contents(&device, OPEN).await;
             met += usize::from(!contents.slot.outcomes.is_empty());
-            assert_eq!(bad(&findings), [], "{seed}: {findings:#?}");
-            assert_eq!(bad(&verify(&device).await.1), [], "{seed}");
+            assert_eq!(bad(&findings), [], "{polls} {seed}: {findings:#?}");
+            assert_eq!(bad(&verify(&device).await.1), [], "{polls} {seed}");
         }
         assert!(met > 0, "some crash tears the tail");
     });

@@ -2,8 +2,8 @@
 //! one likes, and a failing seed is replayed by its number.
 
 mod faults;
-mod lacking;
 mod hedge;
+mod lacking;
 mod races;
 mod scrub;
 mod whole_cell;

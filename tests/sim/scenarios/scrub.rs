@@ -244,7 +244,9 @@ fn what_is_told_of_the_scrub_names_how_old_and_which_extents_are() {
         rig.sleep(DAY).await;
         let verified = osd.scrub_status();
         assert_eq!((verified.held_bytes, verified.left_bytes), (young.held_bytes, 0));
-        assert!(verified.age_p100_ms <= ms(DAY) && verified.records >= 80 && verified.flaws == 0, "{verified:?}");
+        // The first ones were verified while the last ones were still being filled.
+        let oldest = DAY + Duration::from_secs(20 * 60);
+        assert!(verified.age_p100_ms <= ms(oldest) && verified.records >= 80 && verified.flaws == 0, "{verified:?}");
         // Pages of any size are the whole list, the oldest first.
         let whole = osd.extent_ages((0, ExtentId(0)), usize::MAX);
         assert!(whole.end && whole.extents.is_sorted_by_key(|age| age.known_ms));

@@ -1,6 +1,7 @@
 //! C-05, C-10, C-20: limits of open zones, appends side by side, commands nobody waits for.
 
 use std::pin::pin;
+use std::time::Duration;
 
 use super::rules::act;
 use crate::qualify::bench::{Bench, Crowd};
@@ -112,6 +113,9 @@ pub(super) fn concurrent_appends(bench: &Bench) -> Result<Findings, Halt> {
     Ok(findings)
 }
 
+/// Longer than any drive takes for an append that was given up.
+const ABORTED_ENDS: Duration = Duration::from_millis(500);
+
 /// C-20: appends that nobody waits for any more happen or do not, and leave no hole.
 pub(super) fn aborts(bench: &Bench) -> Result<Findings, Halt> {
     let mut findings = Findings::new();
@@ -135,6 +139,8 @@ pub(super) fn aborts(bench: &Bench) -> Result<Findings, Halt> {
             bench.steps(first.as_mut(), round % 4)?;
         }
         drop(crowd);
+        // What nobody waits for ends all the same; a zone takes its next append only then.
+        bench.sleep(ABORTED_ENDS)?;
         for (zone, before) in zones.iter().zip(&pointers) {
             let pointer = bench.zone(*zone)?.write_pointer_bytes;
             tally.check(pointer == *before || pointer == before + bytes, || {

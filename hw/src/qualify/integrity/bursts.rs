@@ -92,10 +92,11 @@ fn judge(findings: &mut Findings, first: &Series, rest: &Series) {
     let count = first.len() as u64;
     let Some(slow_ms) = others.get((others.len() as f64 * SLOW) as usize).copied() else { return };
     let slow = first.values_ms().iter().filter(|ms| **ms > slow_ms).count() as u64;
-    let share = Observed::failures(slow, count);
+    let observed = Observed::failures(slow, count);
     // Three standard deviations of the difference of two such shares.
-    let bound = 1.0 - SLOW + 3.0 * (2.0 * SLOW * (1.0 - SLOW) / count.max(1) as f64).sqrt();
-    findings.prefer(&format!("slow_first_reads <= {bound:.2}"), share, share.v <= bound);
+    let share = 1.0 - SLOW + 3.0 * (2.0 * SLOW * (1.0 - SLOW) / count.max(1) as f64).sqrt();
+    let bound = (share * count as f64).floor() as u64;
+    findings.prefer(&format!("slow_first_reads <= {bound} of {count}"), observed, slow <= bound);
     for (name, series) in [("first_median", first), ("rest_median", rest)] {
         let mut values = series.values_ms();
         values.sort_by(f64::total_cmp);

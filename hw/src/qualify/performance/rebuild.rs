@@ -1,4 +1,4 @@
-//! P-14: an extent's worth of reads, then of writes, at growing pace beside foreground reads: what a rebuild may take
+//! P-14: a stretch of reads, then of writes, at growing pace beside foreground reads: what a rebuild may take
 //! from this drive before its users notice.
 
 use std::rc::Rc;
@@ -11,8 +11,8 @@ use crate::qualify::latency::Series;
 use crate::qualify::statistics::Observed;
 use crate::zone::ZoneId;
 
-/// What is rebuilt: the store's extents have 1 to 2 GiB.
-const EXTENT_BYTES: u64 = 1 << 30;
+/// What is rebuilt: the store repairs 1 to 2 GiB at a time.
+const STRETCH_BYTES: u64 = 1 << 30;
 /// Paces, in percent of what the drive does alone.
 const PACES: [u64; 4] = [10, 25, 50, 100];
 /// Foreground, in percent of the most random reads.
@@ -20,21 +20,21 @@ const FOREGROUND: f64 = 0.2;
 /// The foreground's tail beside a rebuild, over that without one.
 const TAIL_FACTOR: f64 = 2.0;
 
-/// The zones of an extent, and how its next part is moved.
-struct Extent<'a, 'b> {
+/// The zones of a stretch, and how its next part is moved.
+struct Stretch<'a, 'b> {
     bench: &'a Bench<'b>,
     zones: Vec<ZoneId>,
     bytes: u64,
     next: u64,
 }
 
-impl<'a, 'b> Extent<'a, 'b> {
+impl<'a, 'b> Stretch<'a, 'b> {
     fn new(bench: &'a Bench<'b>) -> Result<Self, Halt> {
-        let most = (EXTENT_BYTES / bench.capacity()).clamp(1, u64::from(bench.scale.zones)) as u32;
+        let most = (STRETCH_BYTES / bench.capacity()).clamp(1, u64::from(bench.scale.zones)) as u32;
         Ok(Self { bench, zones: bench.fresh(most)?, bytes: bench.transfer(1 << 20), next: 0 })
     }
 
-    /// The next part: its zone, its place, and whether it is the first of its zone, the last of the extent.
+    /// The next part: its zone, its place, and whether it is the first of its zone, the last of the stretch.
     fn part(&mut self) -> (ZoneId, u64, bool, bool) {
         let per_zone = (self.bench.capacity() / self.bytes).max(1);
         let parts = per_zone * self.zones.len() as u64;
@@ -49,7 +49,7 @@ impl<'a, 'b> Extent<'a, 'b> {
         start_read(self.bench, zone, at, self.bytes)
     }
 
-    /// Appends; a zone begins with a reset, the extent ends with a flush.
+    /// Appends; a zone begins with a reset, the stretch ends with a flush.
     fn write_next(&mut self) -> Command<Answer<()>> {
         let (zone, _, begins, ends) = self.part();
         let (device, length) = (Rc::clone(&self.bench.subject.device), self.bytes as usize);
@@ -91,17 +91,17 @@ pub(super) fn rebuild(bench: &Bench) -> Result<Findings, Halt> {
     findings.metric(&format!("foreground_alone_{tail_name}"), "ms", quiet_tail);
     findings.latencies.push(quiet.summary());
     for (step, name) in (0u64..).zip(["source", "target"]) {
-        let mut extent = Extent::new(bench)?;
+        let mut stretch = Stretch::new(bench)?;
         if name == "source" {
-            for zone in &extent.zones {
+            for zone in &stretch.zones {
                 append_raw(bench, *zone, bench.capacity())?;
                 let answer = bench.finish(*zone)?;
                 bench.must(answer, "a finish")?;
             }
         }
         let reads = name == "source";
-        let bytes = extent.bytes;
-        let mut next = || if reads { extent.read_next() } else { extent.write_next() };
+        let bytes = stretch.bytes;
+        let mut next = || if reads { stretch.read_next() } else { stretch.write_next() };
         let alone = rate(&closed_loop(bench, name, 1, (count / 4).max(64), &mut next)?);
         let (mut points, mut allowed) = (Vec::new(), 0.0_f64);
         for (index, pace) in (0u64..).zip(PACES) {
