@@ -160,6 +160,16 @@ mod tests {
     }
 
     #[test]
+    fn other_bytes_sealed_under_a_name_are_never_taken_for_it() {
+        let (name, other) = (hash::sha256(b"what was named"), b"what was stored");
+        let key = BlockKey::generate(|k| k.fill(9));
+        let Sealed { bytes, compression, crc32c } = seal(other, name, PutId(5), &key);
+        let plain_bytes = other.len() as u32;
+        let params = SealParams { hash: name, put_id: PutId(5), plain_bytes, compression, crc32c };
+        assert_eq!(open(bytes, &params, &key), Err(OpenError::Name));
+    }
+
+    #[test]
     fn plain_bytes_do_not_show_in_the_sealed_block() {
         let plain = b"the quick brown fox".to_vec();
         let (sealed, ..) = sealed(&plain);

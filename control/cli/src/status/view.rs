@@ -54,13 +54,14 @@ pub fn summary(status: &CellStatus) -> Vec<String> {
         (0, all) => console::style(format!("{}, all ended", units::counted(all, "finding"))).green(),
         (open, _) => console::style(units::counted(open, "open finding")).red().bold(),
     };
-    let ready = match (status.ready, status.problems_total) {
+    // An open finding says that a copy is not what it should be.
+    let ready = match (status.ready, status.problems_total + status.findings_open) {
         (false, _) => console::style("not ready").yellow(),
         (true, 0) => console::style("healthy").green(),
         (true, _) => console::style("serving, not healthy").yellow(),
     };
     vec![
-        format!("{}{} with {} copies of every block, {findings}", dim("cell"), ready.bold(), status.copies),
+        format!("{}{}, {} copies of every block wanted, {findings}", dim("cell"), ready.bold(), status.copies),
         format!(
             "{}{} in {}; {} unique (dedup {}), {} sealed (compression {})",
             dim("stored"),
@@ -279,6 +280,11 @@ mod tests {
         assert!(problems(&CellStatus::default()).is_empty());
         status.ready = true;
         assert!(summary(&status)[0].contains("not healthy"));
+        status.problems_total = 0;
+        assert!(!summary(&status)[0].contains("not healthy"));
+        status.findings_open = 2;
+        assert!(summary(&status)[0].contains("not healthy"), "{:?}", summary(&status));
+        status.problems_total = 3;
         status.lack = Lack::Room;
         let lines = problems(&status);
         assert!(lines[0].contains("the cell is full") && lines[1].ends_with("host 3 was never heard of"), "{lines:?}");
