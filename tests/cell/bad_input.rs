@@ -160,6 +160,18 @@ fn a_folder_in_use_and_one_of_another_version_are_refused() {
 }
 
 #[test]
+fn a_shape_that_cannot_be_had_is_refused_before_anything_is_made() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path().join("cell");
+    for flags in [["--hosts", "3"], ["--disk-size", "100MiB"], ["--zone-size", "3MiB"]] {
+        let mut command = std::process::Command::new(program());
+        let output = command.args(["up", "--no-tui", "--dir"]).arg(&dir).args(flags).output().expect("shingle runs");
+        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+        assert!(!dir.exists(), "{flags:?} left something behind");
+    }
+}
+
+#[test]
 fn a_configuration_with_an_unknown_key_is_refused_by_name() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = folder.path().join("shingle.toml");

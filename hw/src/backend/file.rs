@@ -150,7 +150,7 @@ impl ZonedDevice for FileDevice {
                 }
                 Err(error) => {
                     core.states.borrow_mut().end_append(zone, 0);
-                    Err(failure("appending", &error))
+                    Err(refusal("appending", zone, length, &error))
                 }
             };
             (outcome, parts)

@@ -6,6 +6,7 @@ mod crash;
 mod damage;
 mod emulated;
 mod faults;
+mod full;
 mod looking;
 mod recording;
 mod rig;

@@ -20,6 +20,7 @@ use crate::up::env_file::write_private;
 use crate::up::events::Events;
 use crate::up::space::Space;
 use crate::up::supervisor::Supervisor;
+use crate::up::wish::Shape;
 use crate::up::{create, health, leftovers, ports, screen};
 use crate::{log, output};
 
@@ -51,6 +52,10 @@ pub async fn run(wish: UpSection, flags: LogFlags) -> Result<(), Failure> {
     log::start(&flags, "warn")?;
     let mut signals = Signals::new()?;
     let directory = Directory::new(&wish.dir.clone().unwrap_or_else(|| default_dir(&process_variables)))?;
+    if !directory.is_cell() {
+        // A wish that cannot be had leaves nothing behind.
+        Shape::decide(&wish, None)?;
+    }
     let events = Rc::new(Events::default());
     let lock = directory.open()?;
     if let Some(path) = &wish.ready_file {

@@ -80,6 +80,11 @@ impl Directory {
         self.root.join("version")
     }
 
+    /// Whether a cell was made here before.
+    pub fn is_cell(&self) -> bool {
+        self.version_file().exists()
+    }
+
     /// Makes the directory if it is not there, checks that it is a cell's and of this version, and takes its lock.
     pub fn open(&self) -> Result<Lock, Failure> {
         let failed = |path: &Path| Failure::io(format!("cannot use {}", path.display()));
@@ -90,7 +95,7 @@ impl Directory {
             std::fs::create_dir_all(&path).map_err(failed(&path))?;
         }
         let lock = self.lock()?;
-        if !self.version_file().exists() {
+        if !self.is_cell() {
             write_private(&self.version_file(), format!("{LAYOUT_VERSION}\n").as_bytes())?;
         }
         Ok(lock)
