@@ -1,6 +1,6 @@
 #!/bin/sh
 # Drives the S3 front door through rclone, as it comes: copies trees up, down and across, with multipart uploads,
-# compares contents, and cleans up. Reads AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION.
+# compares contents, and cleans up. Its environment is DIR/env, which makes the cell the remote `shingle:`.
 # Prints what it checked; the first wrong result ends it with a non-zero status.
 set -eu
 
@@ -10,8 +10,6 @@ bucket=rclone-$$-$(date +%s)
 remote=shingle:$bucket
 
 export RCLONE_CONFIG="$work/rclone.conf"
-export RCLONE_CONFIG_SHINGLE_TYPE=s3 RCLONE_CONFIG_SHINGLE_PROVIDER=Other RCLONE_CONFIG_SHINGLE_ENV_AUTH=true
-export RCLONE_CONFIG_SHINGLE_ENDPOINT="$AWS_ENDPOINT_URL" RCLONE_CONFIG_SHINGLE_REGION="$AWS_REGION"
 # The endpoint is plain HTTP; this rclone stops at a bundle that its environment may name.
 unset AWS_CA_BUNDLE
 export RCLONE_RETRIES=1 RCLONE_LOW_LEVEL_RETRIES=1

@@ -1,12 +1,11 @@
 #!/bin/sh
-# Drives the S3 front door through s5cmd, as it comes. Reads AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID,
-# AWS_SECRET_ACCESS_KEY and AWS_REGION. Prints what it checked; the first wrong result ends it with a non-zero status.
+# Drives the S3 front door through s5cmd, as it comes. Its environment is DIR/env. Prints what it checked; the first
+# wrong result ends it with a non-zero status.
 set -eu
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 bucket=s5cmd-$$-$(date +%s)
-export S3_ENDPOINT_URL="$AWS_ENDPOINT_URL"
 
 fetch() { python3 -c 'import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1]).read().decode())' "$1"; }
 ok() { echo "ok  $*"; }

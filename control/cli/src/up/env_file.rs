@@ -24,15 +24,23 @@ impl EnvFile {
     /// The text. Only the directory may need quoting.
     fn text(&self) -> String {
         let dir = self.dir.display().to_string().replace('\'', "'\\''");
+        let Self { endpoint, access_key, secret_key, region, .. } = self;
         format!(
             "# Written by `shingle up` at every start. Use it: source this file, then run any S3 client.\n\
-             export AWS_ENDPOINT_URL={}\n\
-             export AWS_ACCESS_KEY_ID={}\n\
-             export AWS_SECRET_ACCESS_KEY={}\n\
-             export AWS_REGION={}\n\
-             export AWS_DEFAULT_REGION={}\n\
-             export SHINGLE_DIR='{dir}'\n",
-            self.endpoint, self.access_key, self.secret_key, self.region, self.region
+             export AWS_ENDPOINT_URL={endpoint}\n\
+             export AWS_ACCESS_KEY_ID={access_key}\n\
+             export AWS_SECRET_ACCESS_KEY={secret_key}\n\
+             export AWS_REGION={region}\n\
+             export AWS_DEFAULT_REGION={region}\n\
+             export SHINGLE_DIR='{dir}'\n\
+             # s5cmd's own name of the endpoint.\n\
+             export S3_ENDPOINT_URL={endpoint}\n\
+             # For rclone the cell is the remote shingle:\n\
+             export RCLONE_CONFIG_SHINGLE_TYPE=s3\n\
+             export RCLONE_CONFIG_SHINGLE_PROVIDER=Other\n\
+             export RCLONE_CONFIG_SHINGLE_ENV_AUTH=true\n\
+             export RCLONE_CONFIG_SHINGLE_REGION={region}\n\
+             export RCLONE_CONFIG_SHINGLE_ENDPOINT={endpoint}\n"
         )
     }
 
@@ -107,11 +115,13 @@ mod tests {
         let path = dir.path().join("env");
         example(Path::new("/it's/a dir")).write(&path).unwrap();
         let script = format!(
-            ". {} && sh -c 'echo $AWS_ENDPOINT_URL $AWS_SECRET_ACCESS_KEY $AWS_REGION $SHINGLE_DIR'",
+            ". {} && sh -c 'echo $S3_ENDPOINT_URL $RCLONE_CONFIG_SHINGLE_ENDPOINT $AWS_SECRET_ACCESS_KEY $SHINGLE_DIR'",
             path.display()
         );
         let output = Command::new("sh").args(["-c", &script]).output().unwrap();
-        assert_eq!(String::from_utf8_lossy(&output.stdout), "http://127.0.0.1:7000 abcDEF0123 us-east-1 /it's/a dir\n");
+        let endpoint = "http://127.0.0.1:7000";
+        let expected = format!("{endpoint} {endpoint} abcDEF0123 /it's/a dir\n");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
     }
 
     #[test]
