@@ -28,6 +28,7 @@ fn main() {
         eprintln!("rig: no loopback network: {error}");
     }
     mount_store();
+    println!("rig: up");
     // Some devices take seconds to appear; the programs wait for those they need.
     std::thread::spawn(load_modules);
     let verdict = if run_all() { PASSED } else { FAILED };

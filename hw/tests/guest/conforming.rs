@@ -4,7 +4,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Instant;
 
-use shingle_hw::backend::{self, blkzoned};
+use shingle_hw::backend::{self, OpenError, blkzoned, nvme};
 use shingle_hw::buffer::BufferPool;
 use shingle_hw::device::ZonedDevice;
 use shingle_hw::geometry::Geometry;
@@ -12,11 +12,13 @@ use shingle_hw::ring::Ring;
 use shingle_hw::zone::{ZoneCondition, ZoneId};
 
 use crate::conformance::CHECKS;
-use crate::devices::{NullBlk, scsi_debug, zns_block, zns_generic};
+use crate::devices::Shared::{Smr, Zns512, Zns4096};
+use crate::devices::{NullBlk, claim, scsi_debug, wait_for, zns_block, zns_generic};
 use crate::rig::{Rig, new_ring};
 
+/// Small: a drive of our own NVMe driver is shown all of it whenever it is opened, page by page.
 pub fn pool() -> BufferPool {
-    BufferPool::new(32 << 20).expect("mapped")
+    BufferPool::new(8 << 20).expect("mapped")
 }
 
 /// Runs all checks, each on a device opened anew whose zones are empty.
@@ -44,9 +46,13 @@ pub fn empty(rig: &Rig) {
     }
 }
 
-/// By what the path is.
+/// By what the path is. A ring that has ended lets go of its files a moment later.
 pub fn open(node: &Path, ring: Rc<Ring>) -> Rc<dyn ZonedDevice> {
-    backend::open(node, ring, pool()).expect("opens")
+    use OpenError::{Block, Nvme};
+    wait_for("the end of the last use", || match backend::open(node, Rc::clone(&ring), pool()) {
+        Err(Block(blkzoned::OpenError::Held { .. }) | Nvme(nvme::OpenError::Held { .. })) => None,
+        outcome => Some(outcome.expect("opens")),
+    })
 }
 
 /// For devices without a serial number.
@@ -107,6 +113,7 @@ fn null_blk_without_limits_and_with_an_odd_last_zone() {
 
 #[test]
 fn scsi_smr_disk() {
+    let _claim = claim(&[Smr]);
     let expected = Geometry {
         zone_bytes: 8 << 20,
         zone_capacity_bytes: 8 << 20,
@@ -125,24 +132,28 @@ pub const ZNS_512: Geometry = Geometry { zone_capacity_bytes: 200 << 10, sector_
 
 #[test]
 fn zns_by_block_layer() {
+    let _claim = claim(&[Zns4096]);
     let node = zns_block("zns-4096");
     conforms(&ZNS_4096, |ring| open(&node, ring));
 }
 
 #[test]
 fn zns_with_small_sectors_by_block_layer() {
+    let _claim = claim(&[Zns512]);
     let node = zns_block("zns-512");
     conforms(&ZNS_512, |ring| open(&node, ring));
 }
 
 #[test]
 fn zns_by_passthrough() {
+    let _claim = claim(&[Zns4096]);
     let node = zns_generic("zns-4096");
     conforms(&ZNS_4096, |ring| open(&node, ring));
 }
 
 #[test]
 fn zns_with_small_sectors_by_passthrough() {
+    let _claim = claim(&[Zns512]);
     let node = zns_generic("zns-512");
     conforms(&ZNS_512, |ring| open(&node, ring));
 }

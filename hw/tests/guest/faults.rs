@@ -10,7 +10,8 @@ use shingle_hw::error::DeviceError;
 use shingle_hw::zone::{ZoneCondition, ZoneId};
 
 use crate::conforming::{empty, open, open_as};
-use crate::devices::{NullBlk, scsi_debug, zns_block};
+use crate::devices::Shared::{Smr, Zns4096};
+use crate::devices::{NullBlk, claim, scsi_debug, zns_block};
 use crate::rig::{Rig, new_ring, pattern};
 
 const SECTOR: usize = 4096;
@@ -97,6 +98,7 @@ fn intrude(node: &Path, at: u64) {
 
 #[test]
 fn a_foreign_write_is_an_error_and_the_pointer_is_believed_afterwards() {
+    let _claim = claim(&[Zns4096, Smr]);
     let (device, rig) = null_blk("foreign");
     let zns = zns_block("zns-4096");
     let ring = new_ring();

@@ -6,7 +6,8 @@ use shingle_hw::error::DeviceError;
 use shingle_hw::zone::{ZoneCondition, ZoneId};
 
 use crate::conforming::{empty, open};
-use crate::devices::{zns_block, zns_generic};
+use crate::devices::Shared::{Zns512, Zns4096};
+use crate::devices::{claim, zns_block, zns_generic};
 use crate::rig::{Rig, filled, new_ring, pattern};
 
 fn rig(serial: &str) -> Rig {
@@ -18,6 +19,7 @@ fn rig(serial: &str) -> Rig {
 
 #[test]
 fn many_appends_to_one_zone_land_behind_each_other_wherever_they_land() {
+    let _claim = claim(&[Zns4096, Zns512]);
     for serial in ["zns-4096", "zns-512"] {
         let rig = rig(serial);
         let sector = rig.device.geometry().sector_bytes as usize;
@@ -50,6 +52,7 @@ fn many_appends_to_one_zone_land_behind_each_other_wherever_they_land() {
 
 #[test]
 fn appends_together_fill_a_zone_exactly() {
+    let _claim = claim(&[Zns4096]);
     let rig = rig("zns-4096");
     let geometry = rig.device.geometry().clone();
     let piece = 16 * geometry.sector_bytes as usize;
@@ -68,6 +71,7 @@ fn appends_together_fill_a_zone_exactly() {
 
 #[test]
 fn both_ways_to_a_namespace_show_the_same_drive() {
+    let _claim = claim(&[Zns4096]);
     let data = pattern(8, 8192);
     let rig = rig("zns-4096");
     rig.append(5, &data).expect("appends");

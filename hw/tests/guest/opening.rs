@@ -3,17 +3,18 @@
 use std::path::Path;
 use std::rc::Rc;
 
-use shingle_hw::backend::{OpenError, blkzoned, look, nvme, open};
+use shingle_hw::backend::{self, OpenError, blkzoned, look, nvme};
 use shingle_hw::error::DeviceError;
 use shingle_hw::ring::block_on;
 use shingle_hw::zone::{ZoneCondition, ZoneId};
 
-use crate::conforming::{empty, pool};
-use crate::devices::{NullBlk, scsi_debug, zns_block, zns_generic};
+use crate::conforming::{empty, open, pool};
+use crate::devices::Shared::{Smr, Zns512, Zns4096};
+use crate::devices::{NullBlk, claim, scsi_debug, zns_block, zns_generic};
 use crate::rig::{Rig, new_ring, pattern};
 
 fn refusal(node: &Path) -> OpenError {
-    match open(node, new_ring(), pool()) {
+    match backend::open(node, new_ring(), pool()) {
         Ok(_) => panic!("{} was opened", node.display()),
         Err(error) => error,
     }
@@ -33,24 +34,26 @@ fn devices_that_are_not_ours_to_use_are_refused() {
 
 #[test]
 fn a_device_is_opened_once_whichever_way() {
+    let _claim = claim(&[Zns512]);
     use OpenError::{Block, Nvme};
     let (block, generic) = (zns_block("zns-512"), zns_generic("zns-512"));
-    let by_block = open(&block, new_ring(), pool()).expect("opens");
+    let by_block = open(&block, new_ring());
     assert!(matches!(refusal(&block), Block(blkzoned::OpenError::Held { .. })));
     assert!(matches!(refusal(&generic), Nvme(nvme::OpenError::Held { .. })));
     drop(by_block);
-    let by_passthrough = open(&generic, new_ring(), pool()).expect("opens");
+    let by_passthrough = open(&generic, new_ring());
     assert!(matches!(refusal(&block), Block(blkzoned::OpenError::Held { .. })));
     assert!(matches!(refusal(&generic), Nvme(nvme::OpenError::Held { .. })));
     drop(by_passthrough);
-    drop(open(&block, new_ring(), pool()).expect("opens"));
+    drop(open(&block, new_ring()));
 }
 
 #[test]
 fn zones_are_found_as_they_were_left() {
+    let _claim = claim(&[Zns4096, Smr]);
     for node in [scsi_debug(), zns_block("zns-4096"), zns_generic("zns-4096")] {
         let ring = new_ring();
-        let rig = Rig::with(open(&node, Rc::clone(&ring), pool()).expect("opens"), ring);
+        let rig = Rig::with(open(&node, Rc::clone(&ring)), ring);
         empty(&rig);
         let data = pattern(1, 3 * 4096);
         for zone in 8..11 {
@@ -62,7 +65,7 @@ fn zones_are_found_as_they_were_left() {
         let identity = rig.device.identity().clone();
         drop(rig);
         let ring = new_ring();
-        let rig = Rig::with(open(&node, Rc::clone(&ring), pool()).expect("opens"), ring);
+        let rig = Rig::with(open(&node, Rc::clone(&ring)), ring);
         assert_eq!(rig.device.identity(), &identity);
         assert!(!identity.serial.is_empty() && !identity.model.is_empty(), "{identity:?}");
         use ZoneCondition::{Closed, Empty, ExplicitOpen, Full};
@@ -80,9 +83,10 @@ fn zones_are_found_as_they_were_left() {
 
 #[test]
 fn a_device_in_use_can_be_looked_at_and_nothing_else() {
+    let _claim = claim(&[Zns4096, Smr]);
     for node in [scsi_debug(), zns_block("zns-4096")] {
         let ring = new_ring();
-        let rig = Rig::with(open(&node, Rc::clone(&ring), pool()).expect("opens"), Rc::clone(&ring));
+        let rig = Rig::with(open(&node, Rc::clone(&ring)), Rc::clone(&ring));
         empty(&rig);
         let data = pattern(3, 3 * 4096);
         rig.append(8, &data).expect("appends");

@@ -15,8 +15,9 @@ use shingle_hw::geometry::Geometry;
 use shingle_hw::ring::Ring;
 use shingle_hw::zone::ZoneId;
 
-use crate::conforming::{ZNS_512, ZNS_4096, conforms, empty, pool};
-use crate::devices::{nvme_address, wait_for, zns_generic};
+use crate::conforming::{self, ZNS_512, ZNS_4096, conforms, empty, pool};
+use crate::devices::Shared::{Zns512, Zns4096, ZnsVfio};
+use crate::devices::{claim, nvme_address, wait_for, zns_generic};
 use crate::rig::{Rig, filled, new_ring, pattern};
 
 const SERIAL: &str = "zns-vfio";
@@ -70,6 +71,7 @@ fn interrupts(address: &Address) -> u64 {
 
 #[test]
 fn zns_by_vfio() {
+    let _claim = claim(&[ZnsVfio]);
     let name = device_name(&taken());
     let expected = Geometry { zone_bytes: 4 << 20, zone_capacity_bytes: 3 << 20, ..ZNS_4096 };
     conforms(&expected, |ring| open(&name, ring, pool()).expect("opens"));
@@ -77,8 +79,9 @@ fn zns_by_vfio() {
 
 #[test]
 fn zns_with_small_sectors_by_vfio_and_back_with_the_kernel() {
+    let _claim = claim(&[Zns512]);
     let ring = new_ring();
-    let rig = Rig::with(open(&zns_generic("zns-512"), Rc::clone(&ring), pool()).expect("opens"), ring);
+    let rig = Rig::with(conforming::open(&zns_generic("zns-512"), Rc::clone(&ring)), ring);
     empty(&rig);
     let identity = rig.device.identity().clone();
     let address = Address::parse(&nvme_address("zns-512")).expect("an address");
@@ -95,12 +98,13 @@ fn zns_with_small_sectors_by_vfio_and_back_with_the_kernel() {
     drop(rig);
     vfio::give_back(&address).expect("the kernel takes it");
     let ring = new_ring();
-    let rig = Rig::with(open(&zns_generic("zns-512"), Rc::clone(&ring), pool()).expect("opens"), ring);
+    let rig = Rig::with(conforming::open(&zns_generic("zns-512"), Rc::clone(&ring)), ring);
     assert_eq!(rig.read(4, 0, data.len()).expect("reads"), data);
 }
 
 #[test]
 fn a_controller_that_is_not_ours_to_drive_is_refused() {
+    let _claim = claim(&[Zns4096, ZnsVfio]);
     let refusal = |name: &PathBuf| match open(name, new_ring(), pool()) {
         Err(backend::OpenError::Vfio(error)) => error,
         Err(error) => panic!("{error}"),
@@ -124,6 +128,7 @@ fn a_controller_that_is_not_ours_to_drive_is_refused() {
 
 #[test]
 fn one_command_moves_more_than_a_page_of_a_list_names() {
+    let _claim = claim(&[ZnsVfio]);
     let rig = rig();
     let data = pattern(5, 3 << 20);
     assert_eq!(rig.append(1, &data), Ok(0));
@@ -138,6 +143,7 @@ fn one_command_moves_more_than_a_page_of_a_list_names() {
 
 #[test]
 fn many_appends_to_one_zone_land_wherever_they_land() {
+    let _claim = claim(&[ZnsVfio]);
     let rig = rig();
     let count = u64::from(rig.device.appends_per_zone());
     let commands: Vec<_> = (0..count)
@@ -155,6 +161,7 @@ fn many_appends_to_one_zone_land_wherever_they_land() {
 
 #[test]
 fn an_interrupt_wakes_who_waits_and_an_idle_device_wakes_nobody() {
+    let _claim = claim(&[ZnsVfio]);
     let rig = rig();
     rig.append(2, &pattern(1, 4096)).expect("appends");
     // Let the last tick pass.
@@ -176,6 +183,7 @@ fn an_interrupt_wakes_who_waits_and_an_idle_device_wakes_nobody() {
 
 #[test]
 fn a_controller_reset_under_way_ends_the_device_and_what_was_flushed_is_there() {
+    let _claim = claim(&[ZnsVfio]);
     let data = pattern(9, 16 << 10);
     let rig = rig();
     rig.append(6, &data).expect("appends");
