@@ -169,26 +169,32 @@ impl View {
         message::Volume { free_bytes, ..self.describe(id, &volume.row, true, now) }
     }
 
-    /// What a gateway needs to read from a volume: members whose address is known, healthy ones first.
+    /// What a gateway needs to read from a volume: all its members, healthy ones first. Those whose host was not heard of
+    /// have no address.
     pub fn describe(&self, id: VolumeId, row: &Volume, open: bool, now: Monotonic) -> message::Volume {
-        let known = |member: &Member| Some((*member, self.health.osds().get(&member.osd)?));
-        let mut members: Vec<_> = row.members.iter().filter_map(known).collect();
-        members.sort_by_key(|(member, _)| self.health.liveness(member.osd, now) != Liveness::Healthy);
+        let mut members: Vec<&Member> = row.members.iter().collect();
+        members.sort_by_key(|member| self.health.liveness(member.osd, now) != Liveness::Healthy);
+        let heard = |member: &Member| self.health.osds().get(&member.osd);
         message::Volume {
             id: id.0,
             bucket: row.bucket.0,
             generation: row.generation.0,
             open,
             free_bytes: 0,
-            load_bytes: members.iter().map(|(_, osd)| osd.report.queue_bytes).max().unwrap_or(0),
+            load_bytes: members
+                .iter()
+                .filter_map(|member| heard(member))
+                .map(|osd| osd.report.queue_bytes)
+                .max()
+                .unwrap_or(0),
             members: members
                 .iter()
-                .map(|(member, osd)| message::Member {
+                .map(|member| message::Member {
                     osd: member.osd.0,
-                    host: osd.host.0,
+                    host: heard(member).map_or(0, |osd| osd.host.0),
                     extent: member.extent.into(),
-                    address: osd.address.to_string(),
-                    read_times: osd.report.read_times.clone(),
+                    address: heard(member).map_or_else(String::new, |osd| osd.address.to_string()),
+                    read_times: heard(member).and_then(|osd| osd.report.read_times.clone()),
                 })
                 .collect(),
         }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
 use shingle_proto::ids::BlockHash;
-use shingle_proto::limits::{BLOCK_BYTES_MAX, COPIES, PLAN_BLOCKS, READ_WINDOW_BLOCKS, SEALED_BYTES_MAX};
+use shingle_proto::limits::{BLOCK_BYTES_MAX, PLAN_BLOCKS, READ_WINDOW_BLOCKS, SEALED_BYTES_MAX};
 use shingle_proto::message::{BlockRow, ErrorCode, Id128, PlanRead, ReadPlan, Request};
 use shingle_seam::clock::Monotonic;
 use shingle_seam::tasks::LocalFuture;
@@ -233,8 +233,8 @@ async fn read_piece(
 /// Pause before a plan that leads nowhere yet is made again.
 const PLAN_AGAIN_MS: u64 = 200;
 
-/// The block from any member, with a new plan when the first one leads nowhere. A plan without all members may come from
-/// a control plane that has just started and not heard its hosts yet: it is made again until the read's deadline.
+/// The block from any member, with a new plan when the first one leads nowhere. A plan may name members that the
+/// control plane, having just started, has not heard of yet: it is made again until the read's deadline.
 async fn read_block(core: &Core, source: &Source, planned: &Planned) -> Result<Vec<u8>, StreamError> {
     let unreadable = || {
         let hash = BlockHash::from(&planned.row.hash);
@@ -275,7 +275,7 @@ async fn elsewhere(
         if again.row.put_id != tried.row.put_id || again.volume != tried.volume {
             return Ok((!late).then_some(again));
         }
-        if late || again.volume.members.len() >= COPIES {
+        if late || again.volume.unheard == 0 {
             return Ok(None);
         }
         core.world.tasks.sleep(Duration::from_millis(PLAN_AGAIN_MS)).await;

@@ -43,6 +43,8 @@ pub struct Placed {
     pub bucket: BucketId,
     pub generation: Generation,
     pub members: Vec<Target>,
+    /// Members nobody knows the address of: their hosts were not heard of since the control plane started.
+    pub unheard: usize,
 }
 
 /// A row of the Replication Table that cannot be used as it stands.
@@ -57,11 +59,13 @@ pub enum UnusableVolume {
 impl Placed {
     /// Takes the members that can be called; used for reads, where every reachable copy helps.
     pub fn for_reads(volume: &Volume) -> Self {
+        let members: Vec<Target> = volume.members.iter().filter_map(|member| target(member).ok()).collect();
         Self {
             id: VolumeId(volume.id),
             bucket: BucketId(volume.bucket),
             generation: Generation(volume.generation),
-            members: volume.members.iter().filter_map(|member| target(member).ok()).collect(),
+            unheard: volume.members.len() - members.len(),
+            members,
         }
     }
 
@@ -125,9 +129,10 @@ mod tests {
     #[test]
     fn a_member_without_an_address_is_skipped_by_reads_and_refused_by_writes() {
         let mut volume = volume(&[1, 2, 3, 4]);
-        volume.members[2].address = "nowhere".to_owned();
+        volume.members[2].address = String::new();
         assert_eq!(Placed::for_writes(&volume, 4), Err(UnusableVolume::Address(OsdId(3))));
-        assert_eq!(Placed::for_reads(&volume).members.len(), 3);
+        let placed = Placed::for_reads(&volume);
+        assert_eq!((placed.members.len(), placed.unheard), (3, 1));
     }
 
     #[test]

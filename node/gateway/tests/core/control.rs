@@ -45,7 +45,7 @@ pub struct FakeControl {
     pub lease: Cell<Duration>,
     /// Claims answer this much later, so that racing puts all see "unknown".
     pub claim_delay: Cell<Duration>,
-    /// Plans in a row that name this many members at most: hosts not heard of yet.
+    /// Plans in a row in which only this many members of a volume have an address: hosts not heard of yet.
     pub unheard: Cell<(u32, usize)>,
     /// Every intent is expired.
     pub expired: Cell<bool>,
@@ -227,7 +227,7 @@ impl Tables {
         Ok(Response::ObjectFinished(Box::new(ObjectFinished { row: Box::new(row) })))
     }
 
-    fn plan(&mut self, plan: &PlanRead, members: usize) -> Result<Response, ErrorReply> {
+    fn plan(&mut self, plan: &PlanRead, heard: usize) -> Result<Response, ErrorReply> {
         let Some(manifest) = self.manifests.get(&ManifestId::from(&plan.manifest)) else {
             return refuse(ErrorCode::NoSuchKey);
         };
@@ -244,7 +244,8 @@ impl Tables {
             next_offset_bytes = offset + u64::from(*bytes);
         }
         let mut volumes = self.volumes.clone();
-        volumes.iter_mut().for_each(|volume| volume.members.truncate(members));
+        let unheard = volumes.iter_mut().flat_map(|volume| volume.members.iter_mut().skip(heard));
+        unheard.for_each(|member| member.address.clear());
         Ok(Response::ReadPlan(Box::new(ReadPlan { blocks, volumes, next_offset_bytes })))
     }
 

@@ -1,8 +1,9 @@
 //! Gets: the right bytes or an error, from whichever member has them, and no more work than somebody waits for.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use shingle_gateway::request::{ByteRange, CoreRequest, GatewayError};
+use shingle_proto::limits::READ_DEADLINE_MS;
 use shingle_proto::message::{ErrorCode, FindingKind};
 use tokio::sync::oneshot;
 
@@ -113,6 +114,23 @@ fn a_block_corrupted_everywhere_is_an_error_and_never_wrong_bytes() {
             let error = cell.get("o").await.expect_err("nothing good is left");
             assert!(matches!(error, GatewayError::BlockUnreadable { .. }), "{error}");
             cell.until("every copy is a finding", || cell.control.tables.borrow().findings.len() >= 4).await;
+        },
+    );
+}
+
+#[test]
+fn a_block_lost_in_a_cell_of_two_copies_is_an_error_at_once() {
+    in_cell(
+        |_| {},
+        async |cell| {
+            cell.put("o", &noise(3, 10_000)).await.expect("stored");
+            cell.control.tables.borrow_mut().volumes.iter_mut().for_each(|volume| volume.members.truncate(2));
+            cell.hosts.iter().for_each(|host| host.reads.set(Mode::Corrupts));
+            let since = Instant::now();
+            let error = cell.get("o").await.expect_err("nothing good is left");
+            assert!(matches!(error, GatewayError::BlockUnreadable { .. }), "{error}");
+            let most = Duration::from_millis(READ_DEADLINE_MS / 2);
+            assert!(since.elapsed() < most, "no further member is waited for: {:?}", since.elapsed());
         },
     );
 }
