@@ -10,7 +10,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-const PROGRAM: &str = "/bin/shingle";
+pub const PROGRAM: &str = "/bin/shingle";
 const ACCESS_KEY: &str = "TESTACCESSKEY";
 const SECRET_KEY: &str = "test-secret-key-of-forty-characters-0000";
 /// How long anything may take; under emulation processes take seconds to start.
@@ -42,7 +42,9 @@ impl Cell {
             cell.begin_host(number, device.clone());
         }
         cell.gateway.wait_until_ready();
-        cell.hosts.values_mut().for_each(|(_, host)| drop(host.wait_until_ready()));
+        for (_, host) in cell.hosts.values_mut() {
+            host.wait_until_ready();
+        }
         cell
     }
 
@@ -63,6 +65,13 @@ impl Cell {
         self.hosts.get_mut(&number).expect("the host runs").1.wait_until_ready();
     }
 
+    /// `kill -9` of every process.
+    pub fn end(&mut self) {
+        self.hosts.values_mut().map(|(_, host)| host).for_each(Process::kill);
+        self.gateway.kill();
+        self.control.kill();
+    }
+
     /// Where the control plane listens.
     pub fn control(&self) -> SocketAddr {
         let address = self.control.ready["listen"].as_str().and_then(|address| address.parse().ok());
@@ -80,14 +89,24 @@ impl Cell {
 
     /// Runs `shingle cp -r`; it has to succeed.
     pub fn copy(&self, from: &str, to: &str) {
-        let output = self.command(&["cp", "-r", from, to]).output().expect("shingle runs");
+        self.copy_with(&["-r"], from, to);
+    }
+
+    /// Runs `shingle cp` with further arguments; it has to succeed.
+    pub fn copy_with(&self, arguments: &[&str], from: &str, to: &str) {
+        let output = self.command(&[&["cp"], arguments, &[from, to]].concat()).output().expect("shingle runs");
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "cp {from} {to}: {}\n{error}\n{}", output.status, logs());
     }
 
     /// Starts a copy that tells of every file.
     pub fn start_copy(&self, from: &str, to: &str) -> Copying {
-        let mut command = self.command(&["cp", "-r", "--json", from, to]);
+        self.start_copy_with(&[], from, to)
+    }
+
+    /// As `start_copy`, with further arguments.
+    pub fn start_copy_with(&self, arguments: &[&str], from: &str, to: &str) -> Copying {
+        let mut command = self.command(&[&["cp", "-r", "--json"], arguments, &[from, to]].concat());
         let mut child = command.stdout(Stdio::piped()).stderr(log("cp")).spawn().expect("shingle runs");
         let lines = BufReader::new(child.stdout.take().expect("piped"));
         Copying { child, lines }
@@ -164,11 +183,15 @@ impl Process {
         self.ready = ready.unwrap_or_else(|| panic!("{} does not start: {line:?}\n{}", self.name, logs()));
         &self.ready
     }
+
+    fn kill(&mut self) {
+        drop(self.child.kill().and_then(|()| self.child.wait()));
+    }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        drop(self.child.kill().and_then(|()| self.child.wait()));
+        self.kill();
     }
 }
 

@@ -1,8 +1,8 @@
 //! Opening a device to look at it: nothing on it is changed, nobody who uses it is disturbed, and damage is told of
 //! instead of refused.
 //!
-//! Invariants: the device is open for reading only, and every command that changes it is refused with
-//! [`DeviceError::LookOnly`]; no lock is held.
+//! Invariants: every command that changes the device is refused with [`DeviceError::LookOnly`]; what the kernel drives is
+//! open for reading only, without a lock.
 
 use std::fs;
 use std::ops::Range;
@@ -11,7 +11,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use super::users::{User, users};
-use super::{OpenError, blkzoned, file};
+use super::{OpenError, blkzoned, file, vfio};
 use crate::buffer::{Buffer, BufferPool};
 use crate::device::{Command, Identity, Transfer, ZonedDevice};
 use crate::error::DeviceError;
@@ -44,12 +44,18 @@ pub enum Damage {
     Truncated { expected_bytes: u64, found_bytes: u64, first_zone: u32 },
 }
 
-/// Opens the emulated drive in a file or the zoned block device of a block node to be looked at. Blocks.
+/// Opens the emulated drive in a file or the zoned block device of a block node to be looked at. Blocks. A drive that was
+/// taken from the kernel can be looked at while nobody drives it: its controller is reset first, which ends no data.
 ///
 /// # Errors
 /// As [`super::open`], but neither a lock nor damage that leaves the drive's shape known is one.
 pub fn look(path: &Path, ring: Rc<Ring>, pool: BufferPool) -> Result<Look, OpenError> {
     let kind = fs::metadata(path).map(|metadata| metadata.file_type());
+    if vfio::is_named(path) {
+        // Nobody else can have it while it is open here.
+        let device = Rc::new(LookOnly(vfio::open(path, ring, pool)?));
+        return Ok(Look { device, damages: Vec::new(), in_use: false, users: Vec::new() });
+    }
     let users = users(path);
     let (device, damages, locked): (Rc<dyn ZonedDevice>, _, _) = match kind {
         Ok(kind) if kind.is_block_device() => (Rc::new(LookOnly(blkzoned::look(path, ring, pool)?)), Vec::new(), false),

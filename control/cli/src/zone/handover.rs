@@ -57,7 +57,7 @@ fn refusal(address: &Address, error: &BindingError) -> Failure {
     let what = format!("{address}: {error}");
     match error {
         BindingError::InUse { .. } => {
-            Failure::InUse { what, advice: "a drive in use is not taken; stop its use first".into() }
+            Failure::InUse { what, advice: "a drive in use stays where it is; stop its use first".into() }
         }
         BindingError::Missing => Failure::usage(what, "`lspci -D` lists addresses"),
         BindingError::Permission | BindingError::Io { .. } | BindingError::NotTaken => Failure::failed(what, ""),

@@ -122,6 +122,19 @@ impl<'a> Sysfs<'a> {
         Ok(group)
     }
 
+    /// Refuses while a program drives the device: a group is opened once.
+    fn check_idle(&self) -> Result<(), BindingError> {
+        let Ok(group) = fs::read_link(self.directory.join("iommu_group")) else { return Ok(()) };
+        let node = self.root.join("dev/vfio").join(group.file_name().unwrap_or_default());
+        match OpenOptions::new().read(true).write(true).open(&node) {
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+                Err(BindingError::InUse { node: node.display().to_string() })
+            }
+            // Without VFIO there is no node, and nobody who has it.
+            _ => Ok(()),
+        }
+    }
+
     /// Lets the driver that an override names have the device, or the one that suits it best.
     fn probe(&self, address: &Address, with: &str) -> Result<(), BindingError> {
         self.write(&self.directory.join("driver_override"), with)?;
@@ -205,12 +218,14 @@ fn take_in(root: &Path, address: &Address) -> Result<(), BindingError> {
     if sysfs.driver().is_some_and(|driver| driver == VFIO) { Ok(()) } else { Err(BindingError::NotTaken) }
 }
 
-/// Gives an NVMe controller back to the kernel's driver. Blocks while a program drives it.
+/// Gives an NVMe controller back to the kernel's driver.
 ///
 /// # Errors
-/// When there is no such controller, or nobody takes it.
+/// When there is no such controller, a program drives it, or nobody takes it.
 pub fn give_back(address: &Address) -> Result<(), BindingError> {
     let sysfs = Sysfs::new(Path::new("/"), address)?;
+    // The kernel would wait for that program for ever.
+    sysfs.check_idle()?;
     // A newline takes the override back.
     sysfs.probe(address, "\n")?;
     if sysfs.driver().is_some() { Ok(()) } else { Err(BindingError::NotTaken) }
