@@ -4,8 +4,8 @@
 //! commands as ioctls only, which block: tens of microseconds for most, up to seconds for a reset on a busy SMR disk.
 //! They run on one thread of the device, in order, so that the shard never waits for them.
 //!
-//! Invariants: the node is open exclusively (not mounted, not held, no other Shingle) unless it is only looked at; one write is in flight per
-//! zone, at its write pointer; a device is known by its serial number, whatever its node is called today.
+//! Invariants: the node is open exclusively (not mounted, not held, no other Shingle) unless it is only looked at; one write
+//! is in flight per zone, at its write pointer; a device is known by its serial number, whatever its node is called today.
 
 mod ioctl;
 mod open;

@@ -21,8 +21,9 @@ pub(super) use self::layout::{Limits, understand};
 pub(super) use self::port::{Action, Line, LineKind, Port, PortError};
 
 use self::core::{Core, appended};
+use super::transfer;
 use crate::buffer::{Buffer, BufferPool};
-use crate::device::{Command, Identity, Transfer, ZonedDevice, transfer_length};
+use crate::device::{Command, Identity, Transfer, ZonedDevice};
 use crate::error::DeviceError;
 use crate::geometry::Geometry;
 use crate::ring::Ring;
@@ -43,12 +44,6 @@ impl<P: Port> Drive<P> {
 
     fn settled<T: 'static>(outcome: T) -> Command<T> {
         Box::pin(std::future::ready(outcome))
-    }
-
-    /// Checks a transfer that changes the device; the length of its data.
-    fn length(&self, buffer: &Buffer, bytes: &Range<usize>) -> Result<u64, DeviceError> {
-        self.core.check()?;
-        transfer_length(buffer.len(), bytes, self.geometry().sector_bytes)
     }
 
     fn manage(
@@ -85,10 +80,9 @@ impl<P: Port> ZonedDevice for Drive<P> {
     }
 
     fn append(&self, zone: ZoneId, buffer: Buffer, bytes: Range<usize>) -> Transfer<u64> {
-        let begun = self.length(&buffer, &bytes).and_then(|length| {
-            let offset = self.core.states.borrow_mut().begin_append(zone, length)?;
-            Ok((offset, length))
-        });
+        let states = &self.core.states;
+        let begun =
+            self.core.check().and_then(|()| transfer::begin_append(&mut states.borrow_mut(), zone, &buffer, &bytes));
         let (offset, length) = match begun {
             Ok(begun) => begun,
             Err(error) => return Self::settled((Err(error), buffer)),
@@ -115,9 +109,11 @@ impl<P: Port> ZonedDevice for Drive<P> {
     }
 
     fn write(&self, zone: ZoneId, offset_bytes: u64, buffer: Buffer, bytes: Range<usize>) -> Transfer<()> {
+        let states = &self.core.states;
         let checked = self
-            .length(&buffer, &bytes)
-            .and_then(|length| self.core.states.borrow().check_write(zone, offset_bytes, length));
+            .core
+            .check()
+            .and_then(|()| transfer::check_write(&states.borrow(), zone, offset_bytes, &buffer, &bytes));
         if let Err(error) = checked {
             return Self::settled((Err(error), buffer));
         }
@@ -133,22 +129,14 @@ impl<P: Port> ZonedDevice for Drive<P> {
     }
 
     fn read(&self, zone: ZoneId, offset_bytes: u64, mut buffer: Buffer, bytes: Range<usize>) -> Transfer<()> {
-        let checked = transfer_length(buffer.len(), &bytes, self.geometry().sector_bytes)
-            .and_then(|length| self.core.states.borrow().check_read(zone, offset_bytes, length));
-        let written = match checked {
-            Ok(written) => usize::try_from(written).unwrap_or(usize::MAX).min(bytes.len()),
-            Err(error) => return Self::settled((Err(error), buffer)),
+        let begun = transfer::begin_read(&self.core.states.borrow(), zone, offset_bytes, &mut buffer, &bytes);
+        let stored = match begun {
+            Ok(stored) if !stored.is_empty() => stored,
+            settled => return Self::settled((settled.map(|_| ()), buffer)),
         };
-        let split = bytes.start + written;
-        if let Some(rest) = buffer.get_mut(split..bytes.end) {
-            rest.fill(0);
-        }
-        if written == 0 {
-            return Self::settled((Ok(()), buffer));
-        }
         let core = Rc::clone(&self.core);
         self.core.run(async move {
-            let (outcome, buffer) = core.port.read(zone, offset_bytes, buffer, bytes.start..split).await;
+            let (outcome, buffer) = core.port.read(zone, offset_bytes, buffer, stored).await;
             let outcome = match outcome {
                 Ok(()) => Ok(()),
                 Err(error) => Err(core.explain(zone, offset_bytes, "reading", error).await),

@@ -17,12 +17,14 @@ use std::path::Path;
 use std::rc::Rc;
 
 pub use create::{CreateError, create};
-pub use look::{Snapshot, look};
 pub use open::OpenError;
 
+pub(super) use look::look;
+
 use self::core::{Core, failure};
+use super::transfer;
 use crate::buffer::{Buffer, BufferPool};
-use crate::device::{Command, Identity, Part, Transfer, ZonedDevice, parts_length, transfer_length};
+use crate::device::{Command, Identity, Part, Transfer, ZonedDevice, parts_length};
 use crate::error::DeviceError;
 use crate::geometry::Geometry;
 use crate::ring::Ring;
@@ -63,12 +65,6 @@ impl FileDevice {
         self.core.check()?;
         change(&mut self.core.states.borrow_mut(), zone)
     }
-
-    /// Checks a transfer that changes the device; the length of its data.
-    fn length(&self, buffer: &Buffer, bytes: &Range<usize>) -> Result<u64, DeviceError> {
-        self.core.check()?;
-        transfer_length(buffer.len(), bytes, self.geometry.sector_bytes)
-    }
 }
 
 /// Why bytes were not taken: a full file system is not the end of the device.
@@ -99,10 +95,9 @@ impl ZonedDevice for FileDevice {
     }
 
     fn append(&self, zone: ZoneId, buffer: Buffer, bytes: Range<usize>) -> Transfer<u64> {
-        let begun = self.length(&buffer, &bytes).and_then(|length| {
-            let offset = self.core.states.borrow_mut().begin_append(zone, length)?;
-            Ok((offset, length))
-        });
+        let states = &self.core.states;
+        let begun =
+            self.core.check().and_then(|()| transfer::begin_append(&mut states.borrow_mut(), zone, &buffer, &bytes));
         let (offset, length) = match begun {
             Ok(begun) => begun,
             Err(error) => return Self::settled((Err(error), buffer)),
@@ -158,10 +153,11 @@ impl ZonedDevice for FileDevice {
     }
 
     fn write(&self, zone: ZoneId, offset_bytes: u64, buffer: Buffer, bytes: Range<usize>) -> Transfer<()> {
-        let checked = self.length(&buffer, &bytes).and_then(|length| {
-            self.core.states.borrow().check_write(zone, offset_bytes, length)?;
-            Ok(length)
-        });
+        let states = &self.core.states;
+        let checked = self
+            .core
+            .check()
+            .and_then(|()| transfer::check_write(&states.borrow(), zone, offset_bytes, &buffer, &bytes));
         let length = match checked {
             Ok(length) => length,
             Err(error) => return Self::settled((Err(error), buffer)),
@@ -176,23 +172,17 @@ impl ZonedDevice for FileDevice {
     }
 
     fn read(&self, zone: ZoneId, offset_bytes: u64, mut buffer: Buffer, bytes: Range<usize>) -> Transfer<()> {
-        let checked = transfer_length(buffer.len(), &bytes, self.geometry.sector_bytes)
-            .and_then(|length| self.core.states.borrow().check_read(zone, offset_bytes, length));
-        let written = match checked {
-            Ok(written) => usize::try_from(written).unwrap_or(usize::MAX).min(bytes.len()),
-            Err(error) => return Self::settled((Err(error), buffer)),
+        let begun = transfer::begin_read(&self.core.states.borrow(), zone, offset_bytes, &mut buffer, &bytes);
+        let stored = match begun {
+            Ok(stored) if !stored.is_empty() => stored,
+            settled => return Self::settled((settled.map(|_| ()), buffer)),
         };
-        let split = bytes.start + written;
-        buffer[split..bytes.end].fill(0);
-        if written == 0 {
-            return Self::settled((Ok(()), buffer));
-        }
         let at = self.core.layout.zone_offset(zone.0, offset_bytes);
-        let read = self.core.ring.read_at(&self.core.file, at, buffer, bytes.start..split);
+        let read = self.core.ring.read_at(&self.core.file, at, buffer, stored.clone());
         Box::pin(async move {
             let (outcome, buffer) = read.await;
             let outcome = match outcome {
-                Ok(count) if count == written => Ok(()),
+                Ok(count) if count == stored.len() => Ok(()),
                 Ok(_) => Err(DeviceError::Failed { reason: "the file was truncated", errno: libc::EIO }),
                 Err(error) if error.raw_os_error() == Some(libc::EIO) => {
                     Err(DeviceError::Unreadable { zone, offset_bytes })

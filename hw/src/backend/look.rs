@@ -64,26 +64,57 @@ pub fn look(path: &Path, ring: Rc<Ring>, pool: BufferPool) -> Result<Look, OpenE
         // The file back end also says what is wrong with a path that leads nowhere.
         _ => {
             let (device, damages, locked) = file::look(path, ring, pool)?;
-            (Rc::new(device), damages, locked)
+            (Rc::new(LookOnly(device)), damages, locked)
         }
     };
     Ok(Look { device, damages, in_use: locked || !users.is_empty(), users })
 }
 
 /// The answer to a command that would change a device that is only looked at.
-pub(super) fn refused() -> Command<Result<(), DeviceError>> {
+fn refused() -> Command<Result<(), DeviceError>> {
     Box::pin(std::future::ready(Err(DeviceError::LookOnly)))
 }
 
 /// The answer to a transfer that would.
-pub(super) fn refused_transfer<T: 'static>(buffer: Buffer) -> Transfer<T> {
+fn refused_transfer<T: 'static>(buffer: Buffer) -> Transfer<T> {
     Box::pin(std::future::ready((Err(DeviceError::LookOnly), buffer)))
 }
 
-/// A device without the commands that change it.
-struct LookOnly<D>(D);
+/// What can be seen of a device: the commands that change nothing, as [`ZonedDevice`] has them.
+pub(super) trait View {
+    fn identity(&self) -> &Identity;
+    fn geometry(&self) -> &Geometry;
+    fn report(&self, first: ZoneId, count: u32) -> Command<Result<Vec<Zone>, DeviceError>>;
+    fn read(&self, zone: ZoneId, offset_bytes: u64, buffer: Buffer, bytes: Range<usize>) -> Transfer<()>;
+    fn alloc_buffer(&self, bytes: usize) -> Buffer;
+}
 
-impl<D: ZonedDevice> ZonedDevice for LookOnly<D> {
+impl<D: ZonedDevice> View for D {
+    fn identity(&self) -> &Identity {
+        ZonedDevice::identity(self)
+    }
+
+    fn geometry(&self) -> &Geometry {
+        ZonedDevice::geometry(self)
+    }
+
+    fn report(&self, first: ZoneId, count: u32) -> Command<Result<Vec<Zone>, DeviceError>> {
+        ZonedDevice::report(self, first, count)
+    }
+
+    fn read(&self, zone: ZoneId, offset_bytes: u64, buffer: Buffer, bytes: Range<usize>) -> Transfer<()> {
+        ZonedDevice::read(self, zone, offset_bytes, buffer, bytes)
+    }
+
+    fn alloc_buffer(&self, bytes: usize) -> Buffer {
+        ZonedDevice::alloc_buffer(self, bytes)
+    }
+}
+
+/// A device without the commands that change it.
+struct LookOnly<V>(V);
+
+impl<V: View> ZonedDevice for LookOnly<V> {
     fn identity(&self) -> &Identity {
         self.0.identity()
     }

@@ -3,10 +3,12 @@
 pub mod blkzoned;
 mod drive;
 pub mod file;
+mod ioctl;
 mod look;
 pub mod memory;
 pub mod nvme;
 mod open;
+mod transfer;
 mod users;
 pub mod vfio;
 

@@ -1,13 +1,13 @@
 //! The kernel's zone commands (`linux/blkzoned.h`), each a blocking call.
-//! This file uses `unsafe` to call `ioctl`.
+//! This file uses `unsafe` to call `ioctl` through the shared wrapper.
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::backend::drive::{Action, Line, LineKind};
+use crate::backend::ioctl;
 use crate::zone::ZoneCondition;
 
 /// The kernel counts in sectors of this size, whatever the device's are.
@@ -73,7 +73,7 @@ pub(super) fn report(device: &File, start_bytes: u64, count: u32) -> io::Result<
         }
         // SAFETY: the memory is a report's header followed by at least as many zones as the header asks for; it
         // outlives the call.
-        check(unsafe { libc::ioctl(device.as_raw_fd(), BLKREPORTZONE, memory.as_mut_ptr()) })?;
+        unsafe { ioctl::call(device, BLKREPORTZONE, memory.as_mut_ptr()) }?;
         let Ok((header, zones)) = Header::ref_from_prefix(memory.as_bytes()) else { break };
         let zones = zones.chunks_exact(size_of::<RawZone>()).take(header.zones as usize);
         let before = lines.len();
@@ -96,13 +96,9 @@ pub(super) fn manage(device: &File, action: Action, start_bytes: u64, zone_bytes
         Action::Finish => BLKFINISHZONE,
         Action::Reset => BLKRESETZONE,
     };
-    let range = Range { sector: start_bytes / KERNEL_SECTOR_BYTES, sectors: zone_bytes / KERNEL_SECTOR_BYTES };
+    let mut range = Range { sector: start_bytes / KERNEL_SECTOR_BYTES, sectors: zone_bytes / KERNEL_SECTOR_BYTES };
     // SAFETY: the kernel only reads the range, which outlives the call.
-    check(unsafe { libc::ioctl(device.as_raw_fd(), request, std::ptr::from_ref(&range)) })
-}
-
-fn check(result: libc::c_int) -> io::Result<()> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    unsafe { ioctl::call(device, request, &raw mut range) }.map(|_| ())
 }
 
 fn line(zone: &RawZone, has_capacity: bool) -> Line {

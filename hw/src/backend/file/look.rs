@@ -13,9 +13,10 @@ use std::time::Duration;
 use super::core::failure;
 use super::format::{Layout, PAGE_BYTES, PAGE_ZONES};
 use super::open::{self, OpenError, Superblocks, ZoneTable};
-use crate::backend::look::{Damage, refused, refused_transfer};
+use crate::backend::look::{Damage, View};
+use crate::backend::transfer;
 use crate::buffer::{Buffer, BufferPool};
-use crate::device::{Command, Identity, Transfer, ZonedDevice, transfer_length};
+use crate::device::{Command, Identity, Transfer};
 use crate::error::DeviceError;
 use crate::geometry::Geometry;
 use crate::ring::Ring;
@@ -27,7 +28,7 @@ const TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// An emulated drive, open to be looked at.
-pub struct Snapshot {
+pub(in crate::backend) struct Snapshot {
     path: PathBuf,
     file: Rc<File>,
     ring: Rc<Ring>,
@@ -39,7 +40,7 @@ pub struct Snapshot {
 }
 
 /// Opens a drive to be looked at: the drive, what is wrong with its file, and whether another process has it.
-pub fn look(path: &Path, ring: Rc<Ring>, pool: BufferPool) -> Result<(Snapshot, Vec<Damage>, bool), OpenError> {
+pub(in crate::backend) fn look(path: &Path, ring: Rc<Ring>, pool: BufferPool) -> Result<(Snapshot, Vec<Damage>, bool), OpenError> {
     let mut file = open::open_to_look(path, true)?;
     let locked = open::is_locked(&file);
     let Superblocks { geometry, serial, bad } = open::examine_superblocks(path, &file)?;
@@ -90,7 +91,7 @@ impl Snapshot {
     }
 }
 
-impl ZonedDevice for Snapshot {
+impl View for Snapshot {
     fn identity(&self) -> &Identity {
         &self.identity
     }
@@ -104,34 +105,18 @@ impl ZonedDevice for Snapshot {
         Box::pin(std::future::ready(report))
     }
 
-    fn append(&self, _: ZoneId, buffer: Buffer, _: Range<usize>) -> Transfer<u64> {
-        refused_transfer(buffer)
-    }
-
-    fn write(&self, _: ZoneId, _: u64, buffer: Buffer, _: Range<usize>) -> Transfer<()> {
-        refused_transfer(buffer)
-    }
-
     fn read(&self, zone: ZoneId, offset_bytes: u64, mut buffer: Buffer, bytes: Range<usize>) -> Transfer<()> {
-        let checked = transfer_length(buffer.len(), &bytes, self.geometry.sector_bytes)
-            .and_then(|length| self.states.borrow().check_read(zone, offset_bytes, length));
-        let written = match checked {
-            Ok(written) => usize::try_from(written).unwrap_or(usize::MAX).min(bytes.len()),
-            Err(error) => return Box::pin(std::future::ready((Err(error), buffer))),
+        let begun = transfer::begin_read(&self.states.borrow(), zone, offset_bytes, &mut buffer, &bytes);
+        let stored = match begun {
+            Ok(stored) if !stored.is_empty() => stored,
+            settled => return Box::pin(std::future::ready((settled.map(|_| ()), buffer))),
         };
-        let split = bytes.start + written;
-        if let Some(behind) = buffer.get_mut(split..bytes.end) {
-            behind.fill(0);
-        }
-        if written == 0 {
-            return Box::pin(std::future::ready((Ok(()), buffer)));
-        }
         let at = self.layout.zone_offset(zone.0, offset_bytes);
-        let read = self.ring.read_at(&self.file, at, buffer, bytes.start..split);
+        let read = self.ring.read_at(&self.file, at, buffer, stored.clone());
         Box::pin(async move {
             let (outcome, buffer) = read.await;
             let outcome = match outcome {
-                Ok(count) if count == written => Ok(()),
+                Ok(count) if count == stored.len() => Ok(()),
                 // The file ends here: of a damaged drive, the rest is still worth looking at.
                 Ok(count) => {
                     let whole = count as u64 / PAGE_BYTES as u64 * PAGE_BYTES as u64;
@@ -144,26 +129,6 @@ impl ZonedDevice for Snapshot {
             };
             (outcome, buffer)
         })
-    }
-
-    fn flush(&self) -> Command<Result<(), DeviceError>> {
-        refused()
-    }
-
-    fn open(&self, _: ZoneId) -> Command<Result<(), DeviceError>> {
-        refused()
-    }
-
-    fn close(&self, _: ZoneId) -> Command<Result<(), DeviceError>> {
-        refused()
-    }
-
-    fn finish(&self, _: ZoneId) -> Command<Result<(), DeviceError>> {
-        refused()
-    }
-
-    fn reset(&self, _: ZoneId) -> Command<Result<(), DeviceError>> {
-        refused()
     }
 
     fn alloc_buffer(&self, bytes: usize) -> Buffer {

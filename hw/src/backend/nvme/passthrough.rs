@@ -1,11 +1,11 @@
 //! Blocking NVMe commands through ioctls (`linux/nvme_ioctl.h`), for opening a device.
-//! This file uses `unsafe` to call `ioctl`.
+//! This file uses `unsafe` to call `ioctl` through the shared wrapper.
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
 
 use super::status::Refusal;
+use crate::backend::ioctl;
 
 /// `_IO('N', 0x40)`.
 const NVME_IOCTL_ID: libc::c_ulong = 0x4E40;
@@ -43,8 +43,7 @@ pub(super) enum Queue {
 /// The number of the node's namespace.
 pub(super) fn namespace(device: &File) -> io::Result<u32> {
     // SAFETY: the command has no argument.
-    let id = unsafe { libc::ioctl(device.as_raw_fd(), NVME_IOCTL_ID, 0) };
-    u32::try_from(id).map_err(|_| io::Error::last_os_error())
+    Ok(unsafe { ioctl::call_with_number(device, NVME_IOCTL_ID, 0) }?.cast_unsigned())
 }
 
 /// A command that fills `data`. The opcode has to be one that transfers to the host.
@@ -69,10 +68,9 @@ pub(super) fn fetch(
         Queue::Io => NVME_IOCTL_IO_CMD,
     };
     // SAFETY: the command names `data` with its length, which nothing else uses until the call returns.
-    let status = unsafe { libc::ioctl(device.as_raw_fd(), request, std::ptr::from_mut(&mut command)) };
-    match u16::try_from(status) {
+    match unsafe { ioctl::call(device, request, &raw mut command) } {
         Ok(0) => Ok(()),
-        Ok(status) => Err(Refusal::Status(status)),
-        Err(_) => Err(Refusal::Kernel(io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO))),
+        Ok(status) => Err(Refusal::Status(u16::try_from(status).unwrap_or(u16::MAX))),
+        Err(error) => Err(Refusal::Kernel(error.raw_os_error().unwrap_or(libc::EIO))),
     }
 }

@@ -1,11 +1,13 @@
 //! The calls of `linux/vfio.h` (version 0 of the interface, type 1 IOMMU).
-//! This file uses `unsafe` to call `ioctl`.
+//! This file uses `unsafe` to call `ioctl` through the shared wrapper.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::backend::ioctl;
 
 /// `_IO(';', 100 + n)`.
 const fn request(number: libc::c_ulong) -> libc::c_ulong {
@@ -106,19 +108,15 @@ struct IommuInfo {
     padding: u32,
 }
 
-fn check(result: libc::c_int) -> io::Result<libc::c_int> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
-}
-
 fn call_with_number(file: BorrowedFd<'_>, request: libc::c_ulong, argument: libc::c_ulong) -> io::Result<libc::c_int> {
     // SAFETY: the requests this is used with take a number, or nothing, and touch no memory of this process.
-    check(unsafe { libc::ioctl(file.as_raw_fd(), request, argument) })
+    unsafe { ioctl::call_with_number(file, request, argument) }
 }
 
 fn call<T>(file: BorrowedFd<'_>, request: libc::c_ulong, argument: &mut T) -> io::Result<libc::c_int> {
     // SAFETY: the argument is the struct the request is defined with, begins with its own length where there is one,
     // and outlives the call. What it names further is the caller's to keep.
-    check(unsafe { libc::ioctl(file.as_raw_fd(), request, std::ptr::from_mut(argument)) })
+    unsafe { ioctl::call(file, request, argument) }
 }
 
 /// Whether the container speaks what is used here.
@@ -145,7 +143,7 @@ pub(super) fn attach(group: BorrowedFd<'_>, container: BorrowedFd<'_>) -> io::Re
 pub(super) fn device(group: BorrowedFd<'_>, address: &str) -> io::Result<OwnedFd> {
     let name = std::ffi::CString::new(address)?;
     // SAFETY: the name ends with a zero and outlives the call.
-    let device = check(unsafe { libc::ioctl(group.as_raw_fd(), GROUP_GET_DEVICE_FD, name.as_ptr()) })?;
+    let device = unsafe { ioctl::call(group, GROUP_GET_DEVICE_FD, name.as_ptr().cast_mut()) }?;
     // SAFETY: the call made this descriptor for us alone.
     Ok(unsafe { OwnedFd::from_raw_fd(device) })
 }
@@ -202,7 +200,7 @@ pub(super) fn largest_range(container: BorrowedFd<'_>) -> io::Result<Option<std:
     }
     // SAFETY: the memory begins with the request's struct, whose first field says how long the memory is; it outlives
     // the call.
-    check(unsafe { libc::ioctl(container.as_raw_fd(), IOMMU_GET_INFO, memory.as_mut_ptr()) })?;
+    unsafe { ioctl::call(container, IOMMU_GET_INFO, memory.as_mut_ptr()) }?;
     Ok(parse_ranges(memory.as_bytes()))
 }
 
