@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use shingle_proto::message::{ExtentReport, OsdReport, ReadTimes};
+use shingle_proto::message::{ExtentReport, OsdReport, OsdState, ReadTimes};
 
 use super::extent::State;
 use super::store::Osd;
@@ -18,12 +18,16 @@ impl Osd {
     /// The OSD's state and counters; `each` is shown every extent, in the order of their ids. The report itself names none.
     pub fn report_showing(&self, address: SocketAddr, each: &mut dyn FnMut(ExtentReport)) -> OsdReport {
         let mut stored_bytes = 0;
+        // Slots that a new extent can have, now or after a reset.
+        let mut slots_left = self.free_slots.borrow().len() as u32;
         // One that is being created is nobody's yet.
         for extent in self.extents.borrow().values().filter(|extent| extent.state.get() != State::Creating) {
+            slots_left += u32::from(self.is_unused(extent));
             let extent = extent.report();
             stored_bytes += extent.record_bytes;
             each(extent);
         }
+        let lacks_room = self.lacks_room();
         let now = self.world.clock.now();
         let metrics = &self.metrics;
         let (append_p50_us, append_p99_us) = metrics.append_latencies.p50_p99_us(now);
@@ -33,9 +37,12 @@ impl Osd {
             address: address.to_string(),
             path: self.path.clone(),
             serial: self.device.identity().serial.clone(),
-            state: self.told_state(),
+            state: match self.state.get() {
+                OsdState::Healthy if lacks_room => OsdState::NoSpace,
+                state => state,
+            },
             extents_total: self.layout().extents,
-            extents_free: self.slots_left() as u32,
+            extents_free: if lacks_room { 0 } else { slots_left },
             capacity_bytes: u64::from(self.layout().extents) * self.layout().payload_bytes(),
             stored_bytes,
             appends: metrics.appends.get(),

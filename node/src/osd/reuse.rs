@@ -15,20 +15,11 @@ use crate::extent::journal::{SlotHealth, SlotState};
 
 impl Osd {
     /// Whether an extent's slot can be had: nothing is in it, nothing is done to it, and none of its zones is bad.
-    fn is_unused(&self, extent: &Extent) -> bool {
+    pub(super) fn is_unused(&self, extent: &Extent) -> bool {
         extent.state.get() == State::Closed
             && extent.records.get() == 0
             && !extent.holds_zone.get()
             && self.ledger.slot(extent.header.slot).health == SlotHealth::Sound
-    }
-
-    /// Slots that a new extent can have, now or after a reset: none while there is no room for one.
-    pub(super) fn slots_left(&self) -> usize {
-        if self.lacks_room() {
-            return 0;
-        }
-        let unused = self.extents.borrow().values().filter(|extent| self.is_unused(extent)).count();
-        self.free_slots.borrow().len() + unused
     }
 
     /// Makes sure that a slot is free if any can be: resets the zones of the first unused extent. The caller may be

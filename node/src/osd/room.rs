@@ -8,7 +8,6 @@ use std::cell::Cell;
 
 use shingle_hw::error::DeviceError;
 use shingle_proto::limits::{DISK_ROOM_RESERVE_BYTES, DISK_ROOM_STEP_BYTES};
-use shingle_proto::message::OsdState;
 
 use super::store::Osd;
 
@@ -18,6 +17,8 @@ pub struct Room {
     /// Bytes that may be taken before the device is asked again.
     allowance_bytes: Cell<u64>,
     lacking: Cell<bool>,
+    /// Bytes were refused although the file system said that there was room: a limit that it does not tell. For good.
+    limit_met: Cell<bool>,
 }
 
 impl Osd {
@@ -33,8 +34,12 @@ impl Osd {
         false
     }
 
-    /// Whether there is less room than the reserve, now; said once when it begins and once when it ends.
+    /// Whether there is less room than the reserve, now, or a limit was met; said once when it begins and once when it
+    /// ends.
     pub(super) fn lacks_room(&self) -> bool {
+        if self.room.limit_met.get() {
+            return true;
+        }
         let room_bytes = self.device.room_bytes();
         let lacking = room_bytes.is_some_and(|bytes| bytes < DISK_ROOM_RESERVE_BYTES);
         if self.room.lacking.replace(lacking) != lacking {
@@ -54,17 +59,9 @@ impl Osd {
     /// The file system refused bytes all the same.
     pub(super) fn no_space(&self, cause: &DeviceError) {
         self.room.allowance_bytes.set(0);
-        if !self.lacks_room() && self.state.get() == OsdState::Healthy {
-            self.state.set(OsdState::NoSpace);
+        if !self.lacks_room() {
+            self.room.limit_met.set(true);
             tracing::error!(osd = %self.id(), path = self.path, %cause, "a limit is met: lift it and restart the host");
-        }
-    }
-
-    /// What the OSD says of itself.
-    pub(super) fn told_state(&self) -> OsdState {
-        match self.state.get() {
-            OsdState::Healthy if self.lacks_room() => OsdState::NoSpace,
-            state => state,
         }
     }
 }

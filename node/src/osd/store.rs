@@ -158,9 +158,6 @@ impl Osd {
     /// is answered alike.
     pub async fn create_extent(self: &Rc<Self>, new: NewExtent) -> Result<u64, Refusal> {
         self.check_healthy()?;
-        if self.state.get() == OsdState::NoSpace {
-            return Err(Refusal::NoFreeExtent("a limit of the file system that holds the disk is met"));
-        }
         let payload_bytes = self.layout().payload_bytes();
         let (waiter, done) = oneshot::channel();
         if self.extent(new.extent).is_none() {
@@ -203,7 +200,7 @@ impl Osd {
     fn allocate(&self, new: NewExtent) -> Result<Rc<Extent>, Refusal> {
         self.check_zone_limits()?;
         if self.lacks_room() {
-            return Err(Refusal::NoFreeExtent("the file system that holds the disk is full"));
+            return Err(Refusal::NoFreeExtent("the file system that holds the disk is full, or a limit of it is met"));
         }
         let slot = self.free_slots.borrow_mut().pop_first().ok_or(Refusal::NoFreeExtent("the disk is full"))?;
         let header = ExtentHeader {

@@ -63,7 +63,7 @@ fn disk_without_room_is_full_until_there_is_room_again() {
         let refused = osd.create_extent(new_extent(2)).await;
         assert!(matches!(refused, Err(Refusal::NoFreeExtent(_))), "{refused:?}");
         assert_eq!(osd.report(ADDRESS).extents_free, 0);
-        assert_eq!((osd.state(), osd.report(ADDRESS).state), (OsdState::Healthy, OsdState::NoSpace), "it says so");
+        assert_eq!(osd.report(ADDRESS).state, OsdState::NoSpace, "it says so");
         assert_stored(osd, 1, kept).await;
 
         faults.set_room(None);
@@ -74,7 +74,7 @@ fn disk_without_room_is_full_until_there_is_room_again() {
 }
 
 #[test]
-fn no_space_ends_the_extent_and_new_ones_wait_for_a_restart() {
+fn a_limit_that_is_met_ends_the_extent_and_fills_the_disk_until_a_restart() {
     rig::run(async |world| {
         let memory = memory();
         let (device, faults) = faulty(&memory);
@@ -86,17 +86,19 @@ fn no_space_ends_the_extent_and_new_ones_wait_for_a_restart() {
         assert!(matches!(put(&mounted.osd, 1, block(2, 5000)).await, Err(Refusal::DeviceFailed(_))));
         let ended = mounted.osd.extent(ExtentId(1)).unwrap().state.get();
         assert_eq!(ended, State::Failed, "a failed append ends its extent");
-        assert_eq!(mounted.osd.state(), OsdState::NoSpace);
+        assert_eq!(mounted.osd.report(ADDRESS).state, OsdState::NoSpace);
         assert!(matches!(mounted.osd.create_extent(new_extent(3)).await, Err(Refusal::NoFreeExtent(_))));
-        put(&mounted.osd, 2, block(3, 100)).await.unwrap();
+        // The next append would end its extent as well.
+        assert_eq!(put(&mounted.osd, 2, block(3, 100)).await, Err(Refusal::ExtentFull { free_bytes: 0 }));
         assert_stored(&mounted.osd, 1, block(1, 100)).await;
         let closed = mounted.osd.close_extent(ExtentId(1), Generation(0)).await;
         assert_eq!(closed.map(|closed| closed.records), Ok(1), "it can be fenced");
         memory.power_cycle();
         let mounted = start(&world, Rc::new(memory)).await.unwrap();
-        assert_eq!(mounted.osd.state(), OsdState::Healthy);
+        assert_eq!(mounted.osd.report(ADDRESS).state, OsdState::Healthy);
         mounted.osd.create_extent(new_extent(3)).await.unwrap();
         put(&mounted.osd, 3, block(2, 5000)).await.unwrap();
+        put(&mounted.osd, 2, block(3, 100)).await.unwrap();
         assert_stored(&mounted.osd, 2, block(3, 100)).await;
     });
 }
@@ -115,12 +117,12 @@ fn a_disk_starts_without_space_for_its_journal_and_serves_reads() {
                 faults.arm(count, Fault::Error { command: CommandKind::Append, error: error.clone() });
             });
             let mounted = start(&world, device).await.unwrap();
-            assert_eq!(mounted.osd.state(), OsdState::NoSpace, "round {round}");
+            assert_eq!(mounted.osd.report(ADDRESS).state, OsdState::NoSpace, "round {round}");
             assert_stored(&mounted.osd, 1, block(1, 100)).await;
         }
         memory.power_cycle();
         let mounted = start(&world, Rc::new(memory)).await.unwrap();
-        assert_eq!(mounted.osd.state(), OsdState::Healthy);
+        assert_eq!(mounted.osd.report(ADDRESS).state, OsdState::Healthy);
         assert_stored(&mounted.osd, 1, block(1, 100)).await;
     });
 }
