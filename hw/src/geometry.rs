@@ -38,6 +38,20 @@ pub struct Geometry {
     pub transfer_bytes_max: u32,
 }
 
+/// A geometry in files that people write: with keys in kebab-case.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Geometry", rename_all = "kebab-case")]
+pub(crate) struct InKebabCase {
+    zones: u32,
+    zone_bytes: u64,
+    zone_capacity_bytes: u64,
+    conventional_zones: u32,
+    sector_bytes: u32,
+    open_zones_max: u32,
+    active_zones_max: u32,
+    transfer_bytes_max: u32,
+}
+
 /// Why no device can have a geometry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GeometryError {
@@ -83,6 +97,20 @@ impl Geometry {
     /// Bytes from the first zone's start to the last one's end.
     pub fn device_bytes(&self) -> u64 {
         u64::from(self.zones) * self.zone_bytes
+    }
+
+    /// Every field with its key in files that people write.
+    pub fn named(&self) -> [(&'static str, u64); 8] {
+        [
+            ("zones", self.zones.into()),
+            ("zone-bytes", self.zone_bytes),
+            ("zone-capacity-bytes", self.zone_capacity_bytes),
+            ("conventional-zones", self.conventional_zones.into()),
+            ("sector-bytes", self.sector_bytes.into()),
+            ("open-zones-max", self.open_zones_max.into()),
+            ("active-zones-max", self.active_zones_max.into()),
+            ("transfer-bytes-max", self.transfer_bytes_max.into()),
+        ]
     }
 
     /// Whether a device can have this shape.

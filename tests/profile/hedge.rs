@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use shingle_hw::faulty::CommandKind;
-use shingle_hw::qualify::profile::{MeasuredProfile, SCHEMA};
+use shingle_hw::qualify::profile::MeasuredProfile;
 
 use crate::sim::cell::{CellShape, SimCell};
 use crate::sim::workload::{create_bucket, get, put};
@@ -22,30 +22,9 @@ const LATE_MS: f64 = 12.0;
 
 /// What qualification would have measured on the cell's disks, when all of them were well.
 pub fn family() -> MeasuredProfile {
+    let run = "simulated".to_owned();
     let geometry = CellShape::default().geometry();
-    MeasuredProfile {
-        schema: SCHEMA.to_owned(),
-        model: "Shingle memory".to_owned(),
-        serial: String::new(),
-        firmware: String::new(),
-        run: "simulated".to_owned(),
-        zones: geometry.zones,
-        zone_bytes: geometry.zone_bytes,
-        zone_capacity_bytes: geometry.zone_capacity_bytes,
-        conventional_zones: geometry.conventional_zones,
-        sector_bytes: geometry.sector_bytes,
-        open_zones_max: geometry.open_zones_max,
-        active_zones_max: geometry.active_zones_max,
-        transfer_bytes_max: geometry.transfer_bytes_max,
-        flush_cost_ms: None,
-        batch_bytes: None,
-        queue_depth: None,
-        access_ms: None,
-        hedge_ms: Some(LATE_MS),
-        idle_penalty_ms: None,
-        power_loss_safe: None,
-        envelope: Vec::new(),
-    }
+    MeasuredProfile { run, hedge_ms: Some(LATE_MS), ..MeasuredProfile::unmeasured("Shingle memory", &geometry) }
 }
 
 /// How long those reads took; the hosts have profiles of their disks, or none.

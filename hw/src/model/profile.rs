@@ -194,6 +194,21 @@ impl Default for Shape {
     }
 }
 
+impl From<&Geometry> for Shape {
+    fn from(geometry: &Geometry) -> Self {
+        Self {
+            zones: geometry.zones,
+            zone_bytes: geometry.zone_bytes,
+            zone_capacity_bytes: geometry.zone_capacity_bytes,
+            conventional_zones: geometry.conventional_zones,
+            sector_bytes: geometry.sector_bytes,
+            open_zones_max: geometry.open_zones_max,
+            active_zones_max: geometry.active_zones_max,
+            transfer_bytes_max: geometry.transfer_bytes_max,
+        }
+    }
+}
+
 impl Default for Interface {
     fn default() -> Self {
         Self { mb_s: 600.0, overhead_us: 50.0 }

@@ -17,16 +17,7 @@ pub fn fit(report: &Report) -> Result<DriveProfile, ProfileError> {
     let media = if flash { Media::Flash(Flash::default()) } else { Media::Disk(fit_disk(report, &mut fitted)) };
     let profile = DriveProfile {
         name: format!("{} (fitted)", device.model),
-        shape: Shape {
-            zones: device.zones,
-            zone_bytes: device.zone_bytes,
-            zone_capacity_bytes: device.zone_capacity_bytes,
-            conventional_zones: device.conventional_zones,
-            sector_bytes: device.sector_bytes,
-            open_zones_max: device.open_zones_max,
-            active_zones_max: device.active_zones_max,
-            transfer_bytes_max: device.transfer_bytes_max,
-        },
+        shape: Shape::from(&device.geometry),
         interface: Interface::default(),
         cache: WriteCache::default(),
         zone_commands: fit_zone_commands(report, &mut fitted),
@@ -42,7 +33,7 @@ pub fn fit(report: &Report) -> Result<DriveProfile, ProfileError> {
 fn fit_disk(report: &Report, fitted: &mut Vec<&'static str>) -> Disk {
     let mut disk = Disk { heads: report.device.heads.max(1), ..Disk::default() };
     // A line through the rates by radius: its ends are the outer and the inner rate. Short stretches measure the seek.
-    let long = report.device.zone_capacity_bytes >= 16 << 20;
+    let long = report.device.geometry.zone_capacity_bytes >= 16 << 20;
     let reads: Vec<(f64, f64)> = points(report, "P-02", "sequential read").iter().map(|[x, y]| (*x, *y)).collect();
     if long && reads.len() >= 3 {
         let (outer, slope) = super::statistics::line(&reads);

@@ -68,7 +68,7 @@ pub fn render(report: &Report) -> String {
 
 fn verdict(out: &mut String, report: &Report) {
     let (class, word) = if report.verdict.qualified { ("", "Qualified") } else { (" bad", "Not qualified") };
-    let device = &report.device;
+    let (device, geometry) = (&report.device, &report.device.geometry);
     push(
         out,
         format_args!(
@@ -82,13 +82,13 @@ fn verdict(out: &mut String, report: &Report) {
         out,
         format_args!(
             "<div class=\"soft\">{} zones of {} MiB (capacity {} MiB), {} conventional, sectors of {}, open at most {}, active at most {}, {}; plan {}</div>",
-            device.zones,
-            device.zone_bytes as f64 / 1048576.0,
-            device.zone_capacity_bytes as f64 / 1048576.0,
-            device.conventional_zones,
-            device.sector_bytes,
-            limit(device.open_zones_max),
-            limit(device.active_zones_max),
+            geometry.zones,
+            geometry.zone_bytes as f64 / 1048576.0,
+            geometry.zone_capacity_bytes as f64 / 1048576.0,
+            geometry.conventional_zones,
+            geometry.sector_bytes,
+            limit(geometry.open_zones_max),
+            limit(geometry.active_zones_max),
             if device.heads > 0 { format!("{} heads", device.heads) } else { "heads unknown".to_owned() },
             report.run.plan.name()
         ),
@@ -357,13 +357,13 @@ fn heat_map(out: &mut String, latency: &Latency) {
 
 /// Zones in rows, the marked ones in colour.
 fn zone_map(out: &mut String, report: &Report) {
-    let zones = report.device.zones.max(1);
+    let zones = report.device.geometry.zones.max(1);
     let marks: Vec<_> = report.tests.iter().flat_map(|test| &test.findings.marks).collect();
     let cells = zones.min(2_048);
     let per_cell = f64::from(zones) / f64::from(cells);
     let columns = 64;
     let rows = cells.div_ceil(columns);
-    let (size, conventional) = (16.0, report.device.conventional_zones);
+    let (size, conventional) = (16.0, report.device.geometry.conventional_zones);
     push(
         out,
         format_args!(

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 pub use self::check::{LoadError, Mismatch};
 use super::findings::Status;
 use super::report::Report;
+use crate::geometry::{Geometry, InKebabCase};
 
 /// The version of the document.
 pub const SCHEMA: &str = "shingle-drive/1";
@@ -24,14 +25,8 @@ pub struct MeasuredProfile {
     pub firmware: String,
     /// The run it is from.
     pub run: String,
-    pub zones: u32,
-    pub zone_bytes: u64,
-    pub zone_capacity_bytes: u64,
-    pub conventional_zones: u32,
-    pub sector_bytes: u32,
-    pub open_zones_max: u32,
-    pub active_zones_max: u32,
-    pub transfer_bytes_max: u32,
+    #[serde(flatten, with = "InKebabCase")]
+    pub geometry: Geometry,
     /// Append of the smallest size and flush, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flush_cost_ms: Option<f64>,
@@ -80,19 +75,9 @@ impl MeasuredProfile {
         let tail = single.and_then(|latency| latency.quantile("p95").or_else(|| latency.quantile("p90")));
         let cuts = report.test("F-01").map(|test| test.status);
         Self {
-            schema: SCHEMA.to_owned(),
-            model: device.model.clone(),
             serial: device.serial.clone(),
             firmware: device.firmware.clone(),
             run: report.run.id.clone(),
-            zones: device.zones,
-            zone_bytes: device.zone_bytes,
-            zone_capacity_bytes: device.zone_capacity_bytes,
-            conventional_zones: device.conventional_zones,
-            sector_bytes: device.sector_bytes,
-            open_zones_max: device.open_zones_max,
-            active_zones_max: device.active_zones_max,
-            transfer_bytes_max: device.transfer_bytes_max,
             flush_cost_ms: report.metric("flush_cost"),
             batch_bytes: report.metric("smallest_batch_at_90_percent").map(|kib| (kib * 1024.0) as u64),
             queue_depth: READS.iter().filter_map(|curve| knee(&points(report, "P-03", curve))).max(),
@@ -105,6 +90,27 @@ impl MeasuredProfile {
                 _ => None,
             },
             envelope: envelope(report),
+            ..Self::unmeasured(&device.model, &device.geometry)
+        }
+    }
+
+    /// Nothing was measured yet, on any drive of a model.
+    pub fn unmeasured(model: &str, geometry: &Geometry) -> Self {
+        Self {
+            schema: SCHEMA.to_owned(),
+            model: model.to_owned(),
+            serial: String::new(),
+            firmware: String::new(),
+            run: String::new(),
+            geometry: geometry.clone(),
+            flush_cost_ms: None,
+            batch_bytes: None,
+            queue_depth: None,
+            access_ms: None,
+            hedge_ms: None,
+            idle_penalty_ms: None,
+            power_loss_safe: None,
+            envelope: Vec::new(),
         }
     }
 

@@ -108,7 +108,7 @@ impl Need {
         let feature = |name: &str| subject.passport.features.iter().any(|feature| feature == name);
         let (present, status, reason) = match self {
             Self::Limits => {
-                (subject.passport.open_zones_max > 0, Status::Na, "the device reports no limit of open zones")
+                (subject.passport.geometry.open_zones_max > 0, Status::Na, "the device reports no limit of open zones")
             }
             Self::Power => (subject.power.is_some(), Status::Skip, "no power relay"),
             Self::Injector => (subject.injector.is_some(), Status::Skip, "no fault injector"),

@@ -36,14 +36,8 @@ pub struct Passport {
     pub serial: String,
     pub firmware: String,
     pub interface: String,
-    pub zones: u32,
-    pub zone_bytes: u64,
-    pub zone_capacity_bytes: u64,
-    pub conventional_zones: u32,
-    pub sector_bytes: u32,
-    pub open_zones_max: u32,
-    pub active_zones_max: u32,
-    pub transfer_bytes_max: u32,
+    #[serde(flatten)]
+    pub geometry: Geometry,
     /// `heads`, `ranges`, `native-append`, `zrwa`, `cdl` and the like.
     pub features: Vec<String>,
     pub heads: u32,
@@ -80,21 +74,14 @@ pub trait Elements {
 impl Passport {
     /// The passport of a device, without features.
     pub fn of(device: &dyn ZonedDevice, kind: DeviceKind, interface: &str) -> Self {
-        let (identity, geometry): (_, &Geometry) = (device.identity(), device.geometry());
+        let identity = device.identity();
         Self {
             kind,
             model: identity.model.clone(),
             serial: identity.serial.clone(),
             firmware: String::new(),
             interface: interface.to_owned(),
-            zones: geometry.zones,
-            zone_bytes: geometry.zone_bytes,
-            zone_capacity_bytes: geometry.zone_capacity_bytes,
-            conventional_zones: geometry.conventional_zones,
-            sector_bytes: geometry.sector_bytes,
-            open_zones_max: geometry.open_zones_max,
-            active_zones_max: geometry.active_zones_max,
-            transfer_bytes_max: geometry.transfer_bytes_max,
+            geometry: device.geometry().clone(),
             features: Vec::new(),
             heads: 0,
         }

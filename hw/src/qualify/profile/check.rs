@@ -107,17 +107,10 @@ impl MeasuredProfile {
         if !self.serial.is_empty() && self.serial != identity.serial {
             return differs("serial", &self.serial, &identity.serial);
         }
-        let sizes = [
-            ("zones", u64::from(self.zones), u64::from(geometry.zones)),
-            ("zone-bytes", self.zone_bytes, geometry.zone_bytes),
-            ("zone-capacity-bytes", self.zone_capacity_bytes, geometry.zone_capacity_bytes),
-            ("conventional-zones", u64::from(self.conventional_zones), u64::from(geometry.conventional_zones)),
-            ("sector-bytes", u64::from(self.sector_bytes), u64::from(geometry.sector_bytes)),
-            ("open-zones-max", u64::from(self.open_zones_max), u64::from(geometry.open_zones_max)),
-            ("active-zones-max", u64::from(self.active_zones_max), u64::from(geometry.active_zones_max)),
-        ];
-        match sizes.into_iter().find(|(_, profile, drive)| profile != drive) {
-            Some((key, profile, drive)) => differs(key, &profile, &drive),
+        let both = self.geometry.named().into_iter().zip(geometry.named());
+        let mut compared = both.filter(|((key, _), _)| *key != "transfer-bytes-max");
+        match compared.find(|(profile, drive)| profile != drive) {
+            Some(((key, profile), (_, drive))) => differs(key, &profile, &drive),
             None => Ok(()),
         }
     }
@@ -129,22 +122,8 @@ mod tests {
     use crate::qualify::profile::RadiusRate;
 
     fn profile() -> MeasuredProfile {
-        let geometry = Geometry::smr(64 << 30);
         MeasuredProfile {
-            schema: SCHEMA.to_owned(),
-            model: "M".to_owned(),
             serial: "S".to_owned(),
-            firmware: String::new(),
-            run: String::new(),
-            zones: geometry.zones,
-            zone_bytes: geometry.zone_bytes,
-            zone_capacity_bytes: geometry.zone_capacity_bytes,
-            conventional_zones: geometry.conventional_zones,
-            sector_bytes: geometry.sector_bytes,
-            open_zones_max: geometry.open_zones_max,
-            active_zones_max: geometry.active_zones_max,
-            transfer_bytes_max: geometry.transfer_bytes_max,
-            flush_cost_ms: None,
             batch_bytes: Some(4 << 20),
             queue_depth: Some(16),
             access_ms: Some(12.0),
@@ -152,6 +131,7 @@ mod tests {
             idle_penalty_ms: Some(-0.1),
             power_loss_safe: Some(true),
             envelope: vec![RadiusRate { radius: 0.0, read_mb_s: 250.0, write_mb_s: None }],
+            ..MeasuredProfile::unmeasured("M", &Geometry::smr(64 << 30))
         }
     }
 
