@@ -40,7 +40,11 @@ pub(in crate::backend) struct Snapshot {
 }
 
 /// Opens a drive to be looked at: the drive, what is wrong with its file, and whether another process has it.
-pub(in crate::backend) fn look(path: &Path, ring: Rc<Ring>, pool: BufferPool) -> Result<(Snapshot, Vec<Damage>, bool), OpenError> {
+pub(in crate::backend) fn look(
+    path: &Path,
+    ring: Rc<Ring>,
+    pool: BufferPool,
+) -> Result<(Snapshot, Vec<Damage>, bool), OpenError> {
     let mut file = open::open_to_look(path, true)?;
     let locked = open::is_locked(&file);
     let Superblocks { geometry, serial, bad } = open::examine_superblocks(path, &file)?;
