@@ -1,10 +1,9 @@
 //! `shingle-tests profile`: a table of both, and their ratios.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Args;
-use shingle_hw::model::profile::{BUILT_IN, DriveProfile};
+use shingle_hw::model::profile::{BUILT_IN, DriveProfile, Media};
 use shingle_node::osd::policy::DiskPolicy;
 
 use super::hedge::{READS, family, first_reads};
@@ -20,8 +19,8 @@ pub struct Profile {
     drives: Vec<String>,
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Requests of each load; a hundred thousand resolve a p99.9.
-    #[arg(long, default_value_t = 100_000)]
+    /// Requests of the loads of small records; ten thousand resolve a p99. Of large ones it is a tenth.
+    #[arg(long, default_value_t = 10_000)]
     requests: u64,
 }
 
@@ -42,12 +41,12 @@ impl Profile {
 
     /// Reads of gateways that have just started, each from its own seed.
     fn compare_first_reads(&self) {
-        let cells = (self.requests / READS / 10).max(1);
+        let cells = self.requests.div_ceil(10 * READS);
         println!("first reads of a gateway, {cells} simulated cells of five hosts, one of them slow");
         println!("  {:34} {}", "", header());
         let outcomes = [None, Some(family())].map(|profile| {
             let reads = (0..cells).flat_map(|cell| first_reads(self.seed + cell, profile.clone())).collect();
-            Outcome::of(0, Duration::ZERO, reads)
+            Outcome::of(None, reads)
         });
         tell("as assumed: late after 100 ms", &outcomes);
     }
@@ -57,29 +56,38 @@ impl Profile {
         let measured = assumed.measured(&measure(drive, self.seed));
         let told = |policy: &DiskPolicy| {
             let (depth, batch, cost) = (policy.queue_depth, policy.batch_bytes >> 10, policy.io_cost_bytes >> 10);
+            // Of the outer, a middle and the inner ring.
+            let prices = [0, 1, 2].map(|zone| policy.prices().at(zone, 3).of(1 << 20) >> 10);
             format!(
-                "depth {depth}, batch {batch} KiB, positioning {cost} KiB, {} MB/s",
+                "depth {depth}, batch {batch} KiB, positioning {cost} KiB, {} MB/s, 1 MiB costs {prices:?} KiB",
                 policy.bandwidth_bytes / 1_000_000
             )
         };
         println!("{name}: assumed {}\n{:w$}  measured {}", told(&assumed), "", told(&measured), w = name.len() - 1);
         println!("  {:34} {}", "load", header());
-        for (what, run, load) in self.loads() {
+        let disk = matches!(drive.media, Media::Disk(_));
+        for (what, run, load) in self.loads(disk) {
             tell(what, &[assumed, measured].map(|policy| run(drive, self.seed, policy, load)));
         }
     }
 
-    fn loads(&self) -> [(&'static str, Run, Load); 4] {
+    /// Only a disk has radii.
+    fn loads(&self, disk: bool) -> Vec<(&'static str, Run, Load)> {
         let requests = self.requests;
-        let small = Load { record_bytes: 60 << 10, clients: 64, requests: requests.min(20_000) };
-        let large = Load { record_bytes: 1 << 20, clients: 64, requests: requests.min(2_000) };
+        let small = Load { record_bytes: 60 << 10, clients: 64, requests };
+        let large = Load { record_bytes: 1 << 20, clients: 64, requests: requests / 10 };
         let reads = Load { record_bytes: 60 << 10, clients: 4, requests };
-        [
+        let whole = Load { record_bytes: 1 << 20, requests: requests / 10, ..reads };
+        let mut loads: Vec<(&'static str, Run, Load)> = vec![
             ("64 durable appends of 60 KiB", load::appends, small),
             ("64 durable appends of 1 MiB", load::appends, large),
             ("4 reads of 60 KiB beside 48", load::reads, reads),
-            ("4 reads of 1 MiB beside 48", load::reads, Load { record_bytes: 1 << 20, ..reads }),
-        ]
+            ("4 reads of 1 MiB beside 48", load::reads, whole),
+        ];
+        if disk {
+            loads.push(("4 outer of 1 MiB beside 48 inner", load::reads_apart, whole));
+        }
+        loads
     }
 }
 

@@ -8,11 +8,12 @@ use serde::{Deserialize, Serialize};
 
 pub use self::check::{LoadError, Mismatch};
 use super::findings::Status;
+use super::performance::ACCESS_BY_RADIUS;
 use super::report::Report;
 use crate::geometry::{Geometry, InKebabCase};
 
-/// The version of the document.
-pub const SCHEMA: &str = "shingle-drive/1";
+/// The version of the document that is written. What /1 lacks is `access-ms` of an envelope.
+pub const SCHEMA: &str = "shingle-drive/2";
 
 /// One drive, or its family.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,7 +34,8 @@ pub struct MeasuredProfile {
     /// Smallest durable batch that reaches 90 % of the best rate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch_bytes: Option<u64>,
-    /// Reads in flight from which more of them bring less than a tenth more, of whatever size.
+    /// Reads in flight that bring nine tenths of the best rate at which none takes more than ten times what it takes alone,
+    /// of the size that needs most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue_depth: Option<u32>,
     /// A single 4 KiB read at a random place: its mean, in milliseconds. What positioning costs.
@@ -48,20 +50,23 @@ pub struct MeasuredProfile {
     /// What was flushed survived every power cut of the run; absent: not tested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub power_loss_safe: Option<bool>,
-    /// Rates by radius, outer zones first.
+    /// Rates and times by radius, outer zones first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub envelope: Vec<RadiusRate>,
+    pub envelope: Vec<AtRadius>,
 }
 
-/// Rates at a radius.
+/// What the drive does at a radius.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct RadiusRate {
+pub struct AtRadius {
     /// 0 at the outer diameter, 1 at the inner one.
     pub radius: f64,
     pub read_mb_s: f64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub write_mb_s: Option<f64>,
+    /// A single 4 KiB read here, the head coming from anywhere: its mean, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access_ms: Option<f64>,
 }
 
 /// The curves of P-03.
@@ -73,6 +78,7 @@ impl MeasuredProfile {
         let device = &report.device;
         let single = report.test("P-03").and_then(|test| test.findings.latencies.first());
         let tail = single.and_then(|latency| latency.quantile("p95").or_else(|| latency.quantile("p90")));
+        let access_ms = report.metric("random_read_4k_1");
         let cuts = report.test("F-01").map(|test| test.status);
         Self {
             serial: device.serial.clone(),
@@ -80,8 +86,10 @@ impl MeasuredProfile {
             run: report.run.id.clone(),
             flush_cost_ms: report.metric("flush_cost"),
             batch_bytes: report.metric("smallest_batch_at_90_percent").map(|kib| (kib * 1024.0) as u64),
-            queue_depth: READS.iter().filter_map(|curve| knee(&points(report, "P-03", curve))).max(),
-            access_ms: report.metric("random_read_4k_1"),
+            queue_depth: access_ms.and_then(|alone_ms| {
+                READS.iter().filter_map(|curve| depth(&points(report, "P-03", curve), alone_ms)).max()
+            }),
+            access_ms,
             hedge_ms: tail.map(|tail| tail.v),
             idle_penalty_ms: report.metric("idle_penalty"),
             power_loss_safe: match cuts {
@@ -118,6 +126,15 @@ impl MeasuredProfile {
     pub fn slowest_read_mb_s(&self) -> Option<f64> {
         self.envelope.iter().map(|at| at.read_mb_s).reduce(f64::min)
     }
+
+    /// What a sequential read moves at a radius, in 10^6 bytes per second, and what a single small one takes there, in
+    /// milliseconds; `None` where either was not measured at two radii.
+    pub fn at(&self, radius: f64) -> Option<(f64, f64)> {
+        let rates: Vec<[f64; 2]> = self.envelope.iter().map(|at| [at.radius, at.read_mb_s]).collect();
+        let times: Vec<[f64; 2]> =
+            self.envelope.iter().filter_map(|at| at.access_ms.map(|ms| [at.radius, ms])).collect();
+        Some((between(&rates, radius)?, between(&times, radius)?))
+    }
 }
 
 /// A curve of a test; empty when there is none.
@@ -126,21 +143,44 @@ pub(super) fn points(report: &Report, test: &str, curve: &str) -> Vec<[f64; 2]> 
     curves.iter().find(|found| found.name == curve).map(|found| found.points.clone()).unwrap_or_default()
 }
 
-fn envelope(report: &Report) -> Vec<RadiusRate> {
+fn envelope(report: &Report) -> Vec<AtRadius> {
     let writes = points(report, "P-01", "sequential write");
     let reads = points(report, "P-02", "sequential read");
-    let at = |(index, [radius, read_mb_s]): (usize, [f64; 2])| RadiusRate {
+    let accesses = points(report, "P-03", ACCESS_BY_RADIUS);
+    let at = |(index, [radius, read_mb_s]): (usize, [f64; 2])| AtRadius {
         radius,
         read_mb_s,
         write_mb_s: writes.get(index).map(|[_, rate]| *rate),
+        access_ms: between(&accesses, radius),
     };
     reads.into_iter().enumerate().map(at).collect()
 }
 
-/// The depth from which the next one brings less than a tenth more.
-fn knee(points: &[[f64; 2]]) -> Option<u32> {
-    let flat = points.windows(2).find(|pair| pair[1][1] < pair[0][1] * 1.1).map(|pair| pair[0][0]);
-    flat.or_else(|| points.last().map(|[depth, _]| *depth)).map(|depth| depth as u32)
+/// The value at `x` on the straight lines between points, which are in order; that of the nearest end beyond them.
+fn between(points: &[[f64; 2]], x: f64) -> Option<f64> {
+    let ([[first, y_first], ..], [.., [last, y_last]]) = (points, points) else { return None };
+    if points.len() < 2 {
+        return None;
+    }
+    let inside = points.windows(2).find_map(|pair| match pair {
+        [[left, y_left], [right, y_right]] if (*left..=*right).contains(&x) => {
+            let part = (x - left) / (right - left).max(f64::MIN_POSITIVE);
+            Some(y_left + (y_right - y_left) * part)
+        }
+        _ => None,
+    });
+    inside.or(if x < *first { Some(*y_first) } else { (x > *last).then_some(*y_last) })
+}
+
+/// Times what a read takes alone that one may take in a queue.
+const WAIT_FACTOR: f64 = 10.0;
+
+/// The least depth of a curve that brings nine tenths of the best rate, among the depths at which a read takes at most ten
+/// times what it takes alone. Deeper queues move more, but what is in the drive is beyond the host's say who goes first.
+fn depth(points: &[[f64; 2]], alone_ms: f64) -> Option<u32> {
+    let pays = |[depth, rate]: &&[f64; 2]| depth / rate * 1e3 <= WAIT_FACTOR * alone_ms;
+    let best = points.iter().filter(pays).map(|[_, rate]| *rate).fold(0.0, f64::max);
+    points.iter().filter(pays).find(|[_, rate]| *rate >= 0.9 * best).map(|[depth, _]| *depth as u32)
 }
 
 #[cfg(test)]
@@ -148,9 +188,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_knee_is_where_more_depth_brings_little() {
-        assert_eq!(knee(&[[1.0, 80.0], [4.0, 120.0], [16.0, 180.0], [32.0, 185.0]]), Some(16));
-        assert_eq!(knee(&[[1.0, 80.0], [4.0, 120.0]]), Some(4));
-        assert_eq!(knee(&[]), None);
+    fn a_queue_is_as_deep_as_it_pays_and_waits_stay_bounded() {
+        let disk = [[1.0, 85.0], [4.0, 125.0], [16.0, 219.0], [32.0, 317.0], [64.0, 361.0], [128.0, 451.0]];
+        assert_eq!(depth(&disk, 11.8), Some(32), "64 reads in flight take 177 ms each");
+        let flash = [[1.0, 14_457.0], [16.0, 189_389.0], [64.0, 387_754.0], [128.0, 437_193.0], [256.0, 483_071.0]];
+        assert_eq!(depth(&flash, 0.069), Some(128), "nine tenths of the most");
+        assert_eq!(depth(&[[1.0, 80.0], [4.0, 82.0]], 12.0), Some(1));
+        assert_eq!((depth(&[], 1.0), depth(&disk, 0.1)), (None, None));
+    }
+
+    #[test]
+    fn between_measured_radii_runs_a_straight_line() {
+        let points = [[0.1, 10.0], [0.5, 20.0], [0.9, 16.0]];
+        let at = |x| between(&points, x);
+        assert_eq!([at(0.0), at(0.3), at(0.5), at(0.7), at(1.0)].map(Option::unwrap), [10.0, 15.0, 20.0, 18.0, 16.0]);
+        assert_eq!((between(&points[..1], 0.1), between(&[], 0.1)), (None, None), "one radius says nothing of others");
     }
 }

@@ -42,7 +42,7 @@ impl Osd {
         bytes: usize,
         held: H,
     ) -> Result<(Result<Buffer, DeviceError>, H), QueueFull> {
-        let turn = self.turns.take(class, bytes as u64).await?;
+        let turn = self.turns.take(class, zone, bytes as u64).await?;
         let device = self.device.clone();
         let reading = async move {
             let outcome = reader::read(&*device, zone, offset_bytes, bytes).await;
@@ -67,7 +67,7 @@ impl Osd {
     ) -> Result<(), WriteError> {
         let bytes = parts.iter().map(|(_, bytes)| bytes.len() as u64).sum();
         let _turn = loop {
-            match self.turns.take(class, bytes).await {
+            match self.turns.take(class, zone, bytes).await {
                 Ok(turn) => break turn,
                 Err(QueueFull) => self.world.tasks.sleep(RETRY).await,
             }

@@ -5,6 +5,7 @@ pub mod board;
 pub mod budget;
 mod close;
 mod commit;
+pub mod cost;
 pub mod extent;
 pub mod fetch;
 pub mod findings;

@@ -8,6 +8,7 @@ use shingle_hw::qualify::profile::MeasuredProfile;
 use shingle_proto::frame::Class;
 use shingle_proto::limits::{KIB, MIB};
 
+use super::cost::Prices;
 use super::schedule::Shares;
 
 /// Commands a SATA disk takes at once (native command queueing: 32 tags).
@@ -72,8 +73,10 @@ pub struct DiskPolicy {
     pub shares: Shares,
     /// Transfers one disk works on at once.
     pub queue_depth: u32,
-    /// Added to every transfer's bytes when shares are accounted.
+    /// Added to every transfer's bytes when shares are accounted, where nothing is known by radius.
     pub io_cost_bytes: u64,
+    /// What transfers cost by radius, where that was measured.
+    pub prices: Option<Prices>,
     /// Bytes a second a disk is assumed to read.
     pub bandwidth_bytes: u64,
     pub bandwidth_from: BandwidthFrom,
@@ -92,6 +95,7 @@ impl Default for DiskPolicy {
             shares: Shares::default(),
             queue_depth: QUEUE_DEPTH_DEFAULT,
             io_cost_bytes: IO_COST_BYTES_DEFAULT,
+            prices: None,
             bandwidth_bytes: BANDWIDTH_BYTES_DEFAULT,
             bandwidth_from: BandwidthFrom::DataSheets,
             sweep_days: SWEEP_DAYS_DEFAULT,
@@ -112,6 +116,7 @@ impl DiskPolicy {
         Self {
             queue_depth: profile.queue_depth.unwrap_or(self.queue_depth),
             io_cost_bytes: io_cost_bytes.map_or(self.io_cost_bytes, |bytes| bytes.min(IO_COST_BYTES_MAX)),
+            prices: Prices::measured(profile, bandwidth_bytes).or(self.prices),
             bandwidth_bytes,
             bandwidth_from,
             batch_bytes: profile.batch_bytes.unwrap_or(self.batch_bytes),

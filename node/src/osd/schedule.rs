@@ -1,8 +1,8 @@
 //! Whose I/O goes to the disk next: weighted fair queueing over classes (start-time fair queueing with a bounded number
 //! in flight). Pure: no clock, no device, no task.
 //!
-//! Each class has one queue and a share. An I/O costs its bytes and a fixed amount for positioning; a class that has
-//! been served cost C at share S stands at C / S, and the class that stands lowest goes next. So classes that always
+//! Each class has one queue and a share. An I/O costs what whoever offers it says (see `cost`); a class that has been
+//! served cost C at share S stands at C / S, and the class that stands lowest goes next. So classes that always
 //! have work are served by their shares, whoever has none leaves its share to the others, and nobody saves up service
 //! while idle. No class starves: every share is at least 1 (invariant 9: every queue has a bound).
 
@@ -68,7 +68,6 @@ struct Lane<T> {
 /// The queues of one disk. `T` is whatever waits.
 pub struct Schedule<T> {
     lanes: [Lane<T>; Class::ALL.len()],
-    io_cost_bytes: u64,
     depth: usize,
     in_flight: usize,
     /// Where the I/O that started last stood: newcomers join there.
@@ -76,8 +75,8 @@ pub struct Schedule<T> {
 }
 
 impl<T> Schedule<T> {
-    /// At most `depth` I/Os in flight (at least 1), each costing `io_cost_bytes` beside its bytes.
-    pub fn new(shares: Shares, depth: usize, io_cost_bytes: u64) -> Self {
+    /// At most `depth` I/Os in flight (at least 1).
+    pub fn new(shares: Shares, depth: usize) -> Self {
         let lanes = Class::ALL.map(|class| Lane {
             class,
             share: shares.of(class).max(1),
@@ -85,7 +84,7 @@ impl<T> Schedule<T> {
             start: 0,
             served_cost: 0,
         });
-        Self { lanes, io_cost_bytes, depth: depth.max(1), in_flight: 0, now: 0 }
+        Self { lanes, depth: depth.max(1), in_flight: 0, now: 0 }
     }
 
     fn lane(&mut self, class: Class) -> &mut Lane<T> {
@@ -98,12 +97,12 @@ impl<T> Schedule<T> {
         }
     }
 
-    /// Queues an I/O.
+    /// Queues an I/O of a cost.
     ///
     /// # Errors
     /// When [`OSD_CLASS_QUEUE_MAX`] of its class wait already.
-    pub fn offer(&mut self, class: Class, bytes: u64, item: T) -> Result<(), QueueFull> {
-        let (now, cost) = (self.now, bytes.saturating_add(self.io_cost_bytes));
+    pub fn offer(&mut self, class: Class, cost: u64, item: T) -> Result<(), QueueFull> {
+        let now = self.now;
         let lane = self.lane(class);
         if lane.waiting.len() >= OSD_CLASS_QUEUE_MAX {
             return Err(QueueFull);
@@ -148,7 +147,7 @@ impl<T> Schedule<T> {
         self.in_flight
     }
 
-    /// Bytes and positioning of all I/Os of a class that have started.
+    /// The cost of all I/Os of a class that have started.
     pub fn served_cost(&self, class: Class) -> u64 {
         self.lanes.iter().find(|lane| lane.class == class).map_or(0, |lane| lane.served_cost)
     }
@@ -162,14 +161,14 @@ mod tests {
 
     /// A saturated schedule: every class in `busy` always has I/Os of its size waiting. The cost each was served.
     fn saturate(shares: Shares, io_cost_bytes: u64, depth: usize, busy: &[(Class, u64)], ios: usize) -> [u64; 4] {
-        let mut schedule = Schedule::new(shares, depth, io_cost_bytes);
+        let mut schedule = Schedule::new(shares, depth);
         for (class, bytes) in busy {
-            (0..3).for_each(|_| schedule.offer(*class, *bytes, (*class, *bytes)).unwrap());
+            (0..3).for_each(|_| schedule.offer(*class, bytes + io_cost_bytes, (*class, *bytes)).unwrap());
         }
         let mut running = VecDeque::new();
         for _ in 0..ios {
             while let Some((class, bytes)) = schedule.start_next() {
-                schedule.offer(class, bytes, (class, bytes)).unwrap();
+                schedule.offer(class, bytes + io_cost_bytes, (class, bytes)).unwrap();
                 running.push_back(class);
             }
             assert_eq!(running.len(), depth, "work-conserving: nothing waits while the device has room");
@@ -225,7 +224,7 @@ mod tests {
 
     #[test]
     fn class_that_was_idle_neither_saved_up_nor_lost_anything() {
-        let mut schedule = Schedule::new(Shares { client: 10, repair: 10, scrub: 10, compaction: 10 }, 1, 0);
+        let mut schedule = Schedule::new(Shares { client: 10, repair: 10, scrub: 10, compaction: 10 }, 1);
         for _ in 0..1000 {
             schedule.offer(Class::Client, 100, Class::Client).unwrap();
             assert_eq!(schedule.start_next(), Some(Class::Client));
@@ -246,7 +245,7 @@ mod tests {
 
     #[test]
     fn queues_are_bounded_one_by_one() {
-        let mut schedule = Schedule::new(Shares::default(), 1, 0);
+        let mut schedule = Schedule::new(Shares::default(), 1);
         (0..OSD_CLASS_QUEUE_MAX).for_each(|_| schedule.offer(Class::Repair, 1, ()).unwrap());
         assert_eq!(schedule.offer(Class::Repair, 1, ()), Err(QueueFull));
         assert_eq!(schedule.offer(Class::Client, 1, ()), Ok(()));
@@ -297,13 +296,13 @@ mod tests {
             steps in prop::collection::vec(step(), 1..400),
             depth in 1..6_usize,
         ) {
-            let mut schedule = Schedule::new(Shares::default(), depth, 1 << 20);
+            let mut schedule = Schedule::new(Shares::default(), depth);
             let mut expected: [VecDeque<usize>; 4] = Default::default();
             let (mut running, mut cost) = (0, 0);
             for (number, step) in steps.into_iter().enumerate() {
                 match step {
                     Step::Offer(class, bytes) => {
-                        schedule.offer(class, bytes, (class, number, bytes)).unwrap();
+                        schedule.offer(class, bytes + (1 << 20), (class, number, bytes)).unwrap();
                         expected[class as usize].push_back(number);
                     }
                     Step::Next => match schedule.start_next() {

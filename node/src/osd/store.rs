@@ -92,6 +92,7 @@ impl Osd {
         budgets: Budgets,
     ) -> Self {
         let metrics = OsdMetrics::new(world.clock.now());
+        let turns = Turns::new(budgets.disk, device.geometry().zones);
         Self {
             world,
             device,
@@ -105,7 +106,7 @@ impl Osd {
             lost_zones: RefCell::default(),
             commit: Commit::default(),
             reads_in_flight: ReadsInFlight::default(),
-            turns: Turns::new(budgets.disk),
+            turns,
             scrub: Scrub::default(),
             room: Room::default(),
             metrics,

@@ -9,8 +9,10 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
+use shingle_hw::zone::ZoneId;
 use shingle_proto::frame::Class;
 
+use super::cost::Prices;
 use super::policy::DiskPolicy;
 use super::schedule::{QueueFull, Schedule};
 
@@ -24,6 +26,8 @@ struct Waiter {
 #[derive(Clone)]
 pub struct Turns {
     schedule: Rc<RefCell<Schedule<Rc<Waiter>>>>,
+    prices: Rc<Prices>,
+    zones: u32,
 }
 
 /// One transfer's turn; given back when dropped.
@@ -57,18 +61,20 @@ impl Drop for InQueue<'_> {
 }
 
 impl Turns {
-    pub fn new(policy: DiskPolicy) -> Self {
-        let schedule = Schedule::new(policy.shares, policy.queue_depth as usize, policy.io_cost_bytes);
-        Self { schedule: Rc::new(RefCell::new(schedule)) }
+    /// The turns of a disk that has so many zones.
+    pub fn new(policy: DiskPolicy, zones: u32) -> Self {
+        let schedule = Schedule::new(policy.shares, policy.queue_depth as usize);
+        Self { schedule: Rc::new(RefCell::new(schedule)), prices: Rc::new(policy.prices()), zones }
     }
 
-    /// Waits for a turn of a transfer of `bytes`.
+    /// Waits for a turn of a transfer of `bytes` in a zone.
     ///
     /// # Errors
     /// When too many of the class wait already: the caller is told to slow down.
-    pub async fn take(&self, class: Class, bytes: u64) -> Result<Turn, QueueFull> {
+    pub async fn take(&self, class: Class, zone: ZoneId, bytes: u64) -> Result<Turn, QueueFull> {
         let waiter = Rc::new(Waiter::default());
-        self.schedule.borrow_mut().offer(class, bytes, waiter.clone())?;
+        let cost = self.prices.at(zone.0, self.zones).of(bytes);
+        self.schedule.borrow_mut().offer(class, cost, waiter.clone())?;
         let mut place = InQueue { turns: self, class, waiter: Some(waiter) };
         self.dispatch();
         poll_fn(|context| {
@@ -119,14 +125,14 @@ mod tests {
     use super::*;
 
     fn turns(depth: u32) -> Turns {
-        Turns::new(DiskPolicy { queue_depth: depth, ..DiskPolicy::default() })
+        Turns::new(DiskPolicy { queue_depth: depth, ..DiskPolicy::default() }, 10)
     }
 
     #[test]
     fn turns_come_back_and_go_to_who_waits() {
         let turns = turns(1);
-        let first = turns.take(Class::Client, 1).now_or_never().unwrap().unwrap();
-        let mut second = Box::pin(turns.take(Class::Client, 1));
+        let first = turns.take(Class::Client, ZoneId(1), 1).now_or_never().unwrap().unwrap();
+        let mut second = Box::pin(turns.take(Class::Client, ZoneId(1), 1));
         assert!(second.as_mut().now_or_never().is_none());
         assert_eq!((turns.waiting(), turns.in_flight()), (1, 1));
         drop(first);
@@ -137,8 +143,9 @@ mod tests {
     #[test]
     fn waiter_that_goes_leaves_nothing_behind() {
         let turns = turns(1);
-        let first = turns.take(Class::Client, 1).now_or_never().unwrap().unwrap();
-        let (mut waits, mut granted) = (Box::pin(turns.take(Class::Scrub, 1)), Box::pin(turns.take(Class::Client, 1)));
+        let first = turns.take(Class::Client, ZoneId(1), 1).now_or_never().unwrap().unwrap();
+        let (mut waits, mut granted) =
+            (Box::pin(turns.take(Class::Scrub, ZoneId(1), 1)), Box::pin(turns.take(Class::Client, ZoneId(1), 1)));
         assert!(waits.as_mut().now_or_never().is_none() && granted.as_mut().now_or_never().is_none());
         drop(waits);
         assert_eq!(turns.waiting(), 1);

@@ -9,6 +9,7 @@ mod sequential;
 mod writes;
 
 pub(super) use load::{Field, probe};
+pub(super) use random::ACCESS_BY_RADIUS;
 
 use super::plan::Plan;
 use super::registry::{Need, Test};

@@ -1,9 +1,13 @@
 //! P-03, P-04, P-05, P-15, P-19: random reads, alone and beside other work.
 
-use super::load::{Field, closed_loop, open_loop, poisson, rate};
+use std::collections::BTreeMap;
+
+use super::load::{Field, closed_loop, open_loop, poisson, rate, start_read};
 use crate::qualify::bench::Bench;
 use crate::qualify::findings::{Findings, Halt};
+use crate::qualify::latency::Series;
 use crate::qualify::statistics::{self, Observed};
+use crate::zone::ZoneId;
 
 /// Bytes per zone that reads are spread over.
 const FIELD_BYTES: u64 = 8 << 20;
@@ -11,6 +15,9 @@ const FIELD_BYTES: u64 = 8 << 20;
 fn field(bench: &Bench) -> Result<Field, Halt> {
     Field::write(bench, bench.scale.positions.max(12), FIELD_BYTES)
 }
+
+/// The curve of P-03 that says what a read takes where.
+pub(in crate::qualify) const ACCESS_BY_RADIUS: &str = "single read of 4 KiB by radius";
 
 /// The curves of P-03; the rate of 4 KiB reads, 32 deep.
 fn closed_loop_curves(bench: &Bench, findings: &mut Findings) -> Result<f64, Halt> {
@@ -30,6 +37,8 @@ fn closed_loop_curves(bench: &Bench, findings: &mut Findings) -> Result<f64, Hal
             }
             bench.tick(depth as u64, 512)?;
             let name = format!("{} KiB, {depth} deep", bytes >> 10);
+            // What is in flight all the time, not a queue that fills and drains.
+            let count = count.max(8 * depth as u64);
             let series = closed_loop(bench, &name, depth, count, || field.read(bench, bytes))?;
             points.push([depth as f64, rate(&series)]);
             if bytes == 4 << 10 && depth == 32 {
@@ -41,16 +50,28 @@ fn closed_loop_curves(bench: &Bench, findings: &mut Findings) -> Result<f64, Hal
     Ok(best)
 }
 
+/// The mean of the reads of each zone, by where it is. With one in flight they end in the order in which they were sent.
+fn by_radius(bench: &Bench, read: &[ZoneId], series: &Series) -> Vec<[f64; 2]> {
+    let mut times: BTreeMap<ZoneId, Vec<f64>> = BTreeMap::new();
+    read.iter().zip(series.values_ms()).for_each(|(zone, ms)| times.entry(*zone).or_default().push(ms));
+    let zones = f64::from(bench.geometry().zones.max(1));
+    times.into_iter().map(|(zone, times)| [f64::from(zone.0) / zones, statistics::mean(&times)]).collect()
+}
+
 /// P-03.
 pub(super) fn closed_loop_reads(bench: &Bench) -> Result<Findings, Halt> {
     let mut findings = Findings::new();
     let best = closed_loop_curves(bench, &mut findings)?;
     findings.metric("random_read_4k_32", "1/s", Observed::exact(best));
     let field = field(bench)?;
+    let mut read = Vec::new();
     let series = closed_loop(bench, "random read of 4 KiB, 1 deep", 1, bench.scale.samples, || {
-        field.read(bench, bench.sector())
+        let (zone, at) = field.place(bench, bench.sector());
+        read.push(zone);
+        start_read(bench, zone, at, bench.sector())
     })?;
     findings.metric("random_read_4k_1", "ms", series.mean());
+    findings.curve(ACCESS_BY_RADIUS, "radius (0 outer, 1 inner)", "ms", by_radius(bench, &read, &series));
     findings.latencies.push(series.summary());
     Ok(findings)
 }

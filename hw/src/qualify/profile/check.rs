@@ -11,6 +11,8 @@ use super::{MeasuredProfile, SCHEMA};
 use crate::device::Identity;
 use crate::geometry::Geometry;
 
+/// Versions of the document that are read.
+const READABLE: [&str; 2] = ["shingle-drive/1", SCHEMA];
 /// A profile of the most places is a tenth of this.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 /// Times above this are no drive's: ten minutes.
@@ -29,7 +31,7 @@ pub enum LoadError {
     Read(#[from] io::Error),
     #[error("is no drive profile: {0}")]
     Syntax(#[from] Box<toml::de::Error>),
-    #[error("has the schema {found:?}, this program reads {SCHEMA:?}")]
+    #[error("has the schema {found:?}, this program reads {READABLE:?}")]
     Schema { found: String },
     #[error("{key} = {value}: above 0, at most {most}")]
     Number { key: &'static str, value: f64, most: f64 },
@@ -63,7 +65,7 @@ impl MeasuredProfile {
     pub fn parse(text: &str) -> Result<Self, LoadError> {
         let table: toml::Table = toml::from_str(text).map_err(Box::new)?;
         let found = table.get("schema").and_then(toml::Value::as_str).unwrap_or_default();
-        if found != SCHEMA {
+        if !READABLE.contains(&found) {
             return Err(LoadError::Schema { found: found.to_owned() });
         }
         let profile: Self = toml::from_str(text).map_err(Box::new)?;
@@ -80,10 +82,14 @@ impl MeasuredProfile {
             ("access-ms", self.access_ms, TIME_MS_MAX),
             ("hedge-ms", self.hedge_ms, TIME_MS_MAX),
         ];
-        let rates =
-            self.envelope.iter().flat_map(|at| [("read-mb-s", Some(at.read_mb_s)), ("write-mb-s", at.write_mb_s)]);
-        let rates = rates.map(|(key, rate)| (key, rate, RATE_MB_S_MAX));
-        for (key, value, most) in measured.into_iter().chain(rates) {
+        let places = self.envelope.iter().flat_map(|at| {
+            [
+                ("read-mb-s", Some(at.read_mb_s), RATE_MB_S_MAX),
+                ("write-mb-s", at.write_mb_s, RATE_MB_S_MAX),
+                ("access-ms", at.access_ms, TIME_MS_MAX),
+            ]
+        });
+        for (key, value, most) in measured.into_iter().chain(places) {
             let Some(value) = value else { continue };
             if !(value > 0.0 && value <= most) {
                 return Err(LoadError::Number { key, value, most });
@@ -119,7 +125,7 @@ impl MeasuredProfile {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::qualify::profile::RadiusRate;
+    use crate::qualify::profile::AtRadius;
 
     fn profile() -> MeasuredProfile {
         MeasuredProfile {
@@ -130,7 +136,7 @@ mod tests {
             hedge_ms: Some(20.0),
             idle_penalty_ms: Some(-0.1),
             power_loss_safe: Some(true),
-            envelope: vec![RadiusRate { radius: 0.0, read_mb_s: 250.0, write_mb_s: None }],
+            envelope: vec![AtRadius { radius: 0.0, read_mb_s: 250.0, write_mb_s: None, access_ms: Some(14.5) }],
             ..MeasuredProfile::unmeasured("M", &Geometry::smr(64 << 30))
         }
     }
@@ -160,17 +166,20 @@ mod tests {
         let sound = profile();
         let text = toml::to_string(&sound).unwrap();
         assert_eq!(MeasuredProfile::parse(&text).unwrap(), sound);
+        let earlier = text.replace("shingle-drive/2", "shingle-drive/1").replace("access-ms = 14.5\n", "");
+        assert_eq!(MeasuredProfile::parse(&earlier).unwrap().envelope[0].access_ms, None, "the version before is read");
         let spoilt = |from: &str, to: &str| {
             assert!(text.contains(from), "{from}: {text}");
             MeasuredProfile::parse(&text.replacen(from, to, 1)).unwrap_err().to_string()
         };
-        assert!(spoilt("shingle-drive/1", "shingle-drive/2").contains("shingle-drive/2"));
+        assert!(spoilt("shingle-drive/2", "shingle-drive/3").contains("shingle-drive/3"));
         for (from, to) in [
             ("queue-depth = 16", "queue-depth = 0"),
             ("queue-depth = 16", "queue-depth = 4000000000"),
             ("access-ms = 12.0", "access-ms = nan"),
             ("hedge-ms = 20.0", "hedge-ms = -20.0"),
             ("read-mb-s = 250.0", "read-mb-s = inf"),
+            ("access-ms = 14.5", "access-ms = 0.0"),
             ("batch-bytes = 4194304", "batch-bytes = 0"),
             ("access-ms", "acces-ms"),
         ] {
