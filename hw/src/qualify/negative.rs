@@ -12,8 +12,8 @@ use super::run::{self, Options};
 use super::subject::{self, Subject};
 use crate::model::profile::DriveProfile;
 
-/// Tests that must catch bugs: performance is left out, it judges speed.
-const SECTIONS: [&str; 5] = ["C", "D", "F", "T", "E-03"];
+/// Tests that must catch bugs. Of performance only what decides whether a drive can be used at all: the rest judges speed.
+const SECTIONS: [&str; 6] = ["C", "D", "P-14", "F", "T", "E-03"];
 
 /// One planted bug and who caught it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -85,5 +85,10 @@ mod tests {
         });
         assert!(controls.hold(), "{}: {controls:#?}", controls.summary());
         assert!(controls.controls.len() >= 20);
+        let caught_by = |bug: Bug| {
+            let control = controls.controls.iter().find(|control| control.bug == bug.name()).expect("is there");
+            control.caught_by.clone().expect("caught")
+        };
+        assert_eq!([Bug::WeakAfterPause, Bug::StreamsFirst].map(caught_by), ["D-06", "P-14"]);
     }
 }

@@ -78,6 +78,12 @@ impl Test {
         self
     }
 
+    /// Its results are not comparable with those of the versions before.
+    pub const fn version(mut self, version: u32) -> Self {
+        self.version = version;
+        self
+    }
+
     /// It only looks.
     pub const fn harmless(mut self) -> Self {
         self.destructive = false;

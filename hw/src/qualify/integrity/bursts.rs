@@ -85,6 +85,9 @@ fn bursts(bench: &Bench, gap_ms: u64, rounds: u64, index: u64) -> Result<Vec<Par
     Ok(parts)
 }
 
+/// Standard deviations beyond which an excess is a warning, and beyond which no chance explains it.
+const DEVIATIONS: [f64; 2] = [3.0, 6.0];
+
 /// Reads of first sectors that are slower than nine in ten of the others; a tenth of them is what chance makes slow.
 fn judge(findings: &mut Findings, first: &Series, rest: &Series) {
     let mut others = rest.values_ms();
@@ -93,10 +96,12 @@ fn judge(findings: &mut Findings, first: &Series, rest: &Series) {
     let Some(slow_ms) = others.get((others.len() as f64 * SLOW) as usize).copied() else { return };
     let slow = first.values_ms().iter().filter(|ms| **ms > slow_ms).count() as u64;
     let observed = Observed::failures(slow, count);
-    // Three standard deviations of the difference of two such shares.
-    let share = 1.0 - SLOW + 3.0 * (2.0 * SLOW * (1.0 - SLOW) / count.max(1) as f64).sqrt();
-    let bound = (share * count as f64).floor() as u64;
-    findings.prefer(&format!("slow_first_reads <= {bound} of {count}"), observed, slow <= bound);
+    // Of the difference of two such shares.
+    let deviation = (2.0 * SLOW * (1.0 - SLOW) / count.max(1) as f64).sqrt();
+    let [warn, fail] = DEVIATIONS.map(|times| ((1.0 - SLOW + times * deviation) * count as f64).floor() as u64);
+    let expr = |bound: u64| format!("slow_first_reads <= {bound} of {count}");
+    findings.prefer(&expr(warn), observed, slow <= warn);
+    findings.require(&expr(fail), observed, slow <= fail);
     for (name, series) in [("first_median", first), ("rest_median", rest)] {
         let mut values = series.values_ms();
         values.sort_by(f64::total_cmp);

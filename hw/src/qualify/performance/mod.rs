@@ -35,7 +35,14 @@ pub(super) const TESTS: &[Test] = &[
         .from(Plan::Quick),
     Test::new("P-12", "Hidden background work", "no periodic component above 1 s", "MACZe").runs(background::periodic),
     Test::new("P-13", "Slow spots", "places that always need another turn", "MACe").runs(background::slow_spots),
-    Test::new("P-14", "Rebuild source and target", "rate at bounded foreground tail", "MCZe").runs(rebuild::rebuild),
+    Test::new(
+        "P-14",
+        "Rebuild source and target",
+        "a rate beside which the foreground tail is at most doubled",
+        "MCZe",
+    )
+    .runs(rebuild::rebuild)
+    .version(2),
     Test::new("P-15", "Verification share", "foreground tail by scrub share", "MCZe")
         .runs(random::verification_share)
         .from(Plan::Quick),
@@ -46,7 +53,9 @@ pub(super) const TESTS: &[Test] = &[
     Test::new("P-18", "Time to ready", "first read and report after power on", "MACZe")
         .runs(background::time_to_ready)
         .needs(&[Need::Power]),
-    Test::new("P-19", "Starvation", "longest wait at most 20 times the median", "MACe").runs(random::starvation),
+    Test::new("P-19", "Starvation", "longest wait at most 20 times that of even reads", "MACe")
+        .runs(random::starvation)
+        .version(2),
     Test::new("P-20", "Cohort deviation", "no drive above the bound in 5 % of windows", "MCZE")
         .runs(cohort::deviation)
         .needs(&[Need::Cohort]),

@@ -118,7 +118,8 @@ pub(super) fn rebuild(bench: &Bench) -> Result<Findings, Halt> {
             }
         }
         findings.metric(&format!("{name}_alone"), "MB/s", Observed::exact(alone * bytes as f64 / 1e6));
-        findings.prefer(&format!("{name}_mb_s_at_twice_the_tail > 0"), Observed::exact(allowed), allowed > 0.0);
+        // At no pace: nothing can be rebuilt from this drive, or to it, while it is in use.
+        findings.require(&format!("{name}_mb_s_at_twice_the_tail > 0"), Observed::exact(allowed), allowed > 0.0);
         findings.curve(&format!("foreground tail beside a {name}"), "MB/s", "ms", points);
     }
     Ok(findings)

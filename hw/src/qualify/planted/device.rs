@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use super::Bug;
+use super::slowness::Slowness;
 use crate::buffer::Buffer;
 use crate::device::{Command, Identity, Transfer, ZonedDevice};
 use crate::error::DeviceError;
@@ -57,12 +58,19 @@ pub(super) struct PlantedDevice {
     bug: Bug,
     geometry: Geometry,
     workings: Rc<RefCell<Workings>>,
+    slowness: Slowness,
 }
 
 impl PlantedDevice {
     /// `geometry` is what the drive claims.
-    pub fn new(inner: Rc<dyn ZonedDevice>, bug: Bug, geometry: Geometry, workings: Rc<RefCell<Workings>>) -> Self {
-        Self { inner, bug, geometry, workings }
+    pub fn new(
+        inner: Rc<dyn ZonedDevice>,
+        bug: Bug,
+        geometry: Geometry,
+        workings: Rc<RefCell<Workings>>,
+        slowness: Slowness,
+    ) -> Self {
+        Self { inner, bug, geometry, workings, slowness }
     }
 
     fn sector(&self) -> usize {
@@ -290,6 +298,7 @@ impl ZonedDevice for PlantedDevice {
             drop(held);
             let outcome = match outcome {
                 Ok(at) => {
+                    this.slowness.appended(zone, at..at + length as u64);
                     this.remember(zone, at, &sent);
                     this.workings.borrow_mut().written.insert(zone, at + length as u64);
                     Ok(at)
@@ -313,9 +322,18 @@ impl ZonedDevice for PlantedDevice {
     }
 
     fn read(&self, zone: ZoneId, offset_bytes: u64, buffer: Buffer, bytes: Range<usize>) -> Transfer<()> {
+        let at = offset_bytes..offset_bytes + bytes.len() as u64;
+        let delay = match self.bug {
+            Bug::WeakAfterPause => self.slowness.of_weak_places(zone, &at),
+            Bug::StreamsFirst => self.slowness.of_streams(&at),
+            _ => None,
+        };
         let (read, this) = (self.inner.read(zone, offset_bytes, buffer, bytes.clone()), self.handle());
         Box::pin(async move {
             let (outcome, mut buffer) = read.await;
+            if let Some(delay) = delay {
+                this.slowness.wait(delay).await;
+            }
             let data = buffer.get_mut(bytes).unwrap_or_default();
             let outcome = match (outcome, this.bug) {
                 (Err(DeviceError::Offline { .. }), Bug::OfflineReadable)
@@ -430,6 +448,7 @@ impl PlantedDevice {
             bug: self.bug,
             geometry: self.geometry.clone(),
             workings: Rc::clone(&self.workings),
+            slowness: self.slowness.clone(),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! Invariant: a planted drive differs from the sound one in its bug only.
 
 mod device;
+mod slowness;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use crate::model::drive::ModelledDrive;
 use crate::model::profile::DriveProfile;
 use crate::zone::ZoneId;
 use device::{PlantedDevice, Workings};
+use slowness::Slowness;
 
 /// What is wrong with a drive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,11 +62,13 @@ pub enum Bug {
     CountersForgotten,
     RemovalTakesTwo,
     SanitizeIgnored,
+    WeakAfterPause,
+    StreamsFirst,
 }
 
 impl Bug {
     /// Every bug with what it does.
-    pub const ALL: [(Self, &'static str); 39] = [
+    pub const ALL: [(Self, &'static str); 41] = [
         (Self::NoPointerCheck, "writes into sequential zones are accepted anywhere"),
         (Self::UnlimitedOpen, "more zones are open than the limit says"),
         (Self::UnlimitedActive, "more zones are active than the limit says"),
@@ -104,6 +108,8 @@ impl Bug {
         (Self::CountersForgotten, "a power cut resets the counters"),
         (Self::RemovalTakesTwo, "removing a head takes the next head's zones as well"),
         (Self::SanitizeIgnored, "sanitize answers well and does nothing"),
+        (Self::WeakAfterPause, "what is written first after a pause needs two more turns to be read"),
+        (Self::StreamsFirst, "reads elsewhere wait while a sequential stream goes on"),
     ];
 
     /// The bug's name: its variant.
@@ -125,8 +131,9 @@ pub fn subject(bug: Bug, profile: &DriveProfile, seed: u64) -> Subject {
     let clock = Rc::new(VirtualClock::new());
     let workings = Rc::new(RefCell::new(Workings::default()));
     let (shown, inside) = (profile.geometry(), Rc::clone(&workings));
+    let slowness = Slowness::new(Rc::<VirtualClock>::clone(&clock));
     let drive = ModelledDrive::around(memory.clone(), profile, Rc::<VirtualClock>::clone(&clock), seed, move |inner| {
-        Rc::new(PlantedDevice::new(inner, bug, shown, inside))
+        Rc::new(PlantedDevice::new(inner, bug, shown, inside, slowness))
     });
     let mut subject = Subject::of_drive(&drive, clock);
     let body = Rc::new(Body { drive, memory, bug, workings });
