@@ -30,7 +30,9 @@ fn a_run_writes_every_document_and_compares_with_itself() {
     assert!(!directory.path().join("run/state.json").exists());
     let page = std::fs::read_to_string(directory.path().join("run/report.html")).expect("reads");
     assert!(page.contains("<svg") && !page.contains("http"), "nothing is loaded from anywhere");
-    let diff = run(&["qualify", "diff", "run", "run"]);
+    let diff = run(&["qualify", "diff", "run", "run", "--html", "diff.html"]);
+    let page = std::fs::read_to_string(directory.path().join("diff.html")).expect("reads");
+    assert!(page.contains("non-inferior</span>") && page.contains("class=\"forest\"") && !page.contains("http"));
     assert!(diff.contains("non-inferior") && diff.contains("this pair only") && !diff.contains("WORSE"), "{diff}");
     let fitted = run(&["qualify", "fit", "run/report.json"]);
     std::fs::write(directory.path().join("fitted.toml"), fitted).expect("written");

@@ -31,6 +31,17 @@ pub enum Word {
     Unresolved,
 }
 
+impl Word {
+    /// The word as JSON has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Worse => "worse",
+            Self::NonInferior => "non-inferior",
+            Self::Unresolved => "unresolved",
+        }
+    }
+}
+
 /// One quantile of one latency.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Row {
@@ -180,11 +191,7 @@ impl Comparison {
         let [a, b] = self.drives;
         push(&mut out, format_args!("{a} drives against {b}{pair}; margin {:+.0} %\n", self.margin * 100.0));
         for row in &self.rows {
-            let word = match row.word {
-                Word::Worse => "WORSE",
-                Word::NonInferior => "non-inferior",
-                Word::Unresolved => "unresolved",
-            };
+            let word = if row.word == Word::Worse { "WORSE" } else { row.word.name() };
             push(
                 &mut out,
                 format_args!(

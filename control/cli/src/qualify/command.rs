@@ -26,7 +26,7 @@ Examples:
   shingle qualify /dev/sdx --plan smoke --i-own SERIAL a drive whose data may be destroyed
   shingle qualify --resume qualify-SERIAL-1700000000   go on with an interrupted run
   shingle qualify --negative-controls                  does the suite catch planted device bugs?
-  shingle qualify diff runs/base runs/candidate        is B worse than A?
+  shingle qualify diff runs/base runs/candidate        is B worse than A? --html FILE for a page
   shingle qualify fit runs/base > emulator.toml        a modelled drive with this one's latencies
   shingle qualify list                                 every test, and what it would prove
 
@@ -78,6 +78,9 @@ enum What {
         /// Print the comparison as JSON
         #[arg(long)]
         json: bool,
+        /// Write the comparison as a page here
+        #[arg(long, value_name = "FILE")]
+        html: Option<PathBuf>,
     },
     /// Print the emulator profile that behaves like the drive of a report
     Fit { report: PathBuf },
@@ -119,7 +122,7 @@ impl PlanName {
 /// Runs the command.
 pub fn run(args: &QualifyArgs) -> Result<(), Failure> {
     match &args.what {
-        Some(What::Diff { a, b, json }) => compare(a, b, *json),
+        Some(What::Diff { a, b, json, html }) => compare(a, b, *json, html.as_deref()),
         Some(What::Fit { report }) => {
             let profile = fit::fit(&files::read_report(report)?).and_then(|profile| profile.to_toml());
             output::line(profile.map_err(|error| Failure::failed(error.to_string(), ""))?.trim_end())
@@ -168,10 +171,13 @@ fn controls(args: &QualifyArgs) -> Result<(), Failure> {
     }
 }
 
-fn compare(a: &str, b: &str, json: bool) -> Result<(), Failure> {
+fn compare(a: &str, b: &str, json: bool, page: Option<&Path>) -> Result<(), Failure> {
     let read =
         |list: &str| list.split(',').map(|path| files::read_report(Path::new(path))).collect::<Result<Vec<_>, _>>();
     let found = diff::compare(&read(a)?, &read(b)?);
+    if let Some(file) = page {
+        files::write(file, &html::render_comparison(&found))?;
+    }
     if json { output::json(&found) } else { output::line(found.text()) }
 }
 

@@ -4,6 +4,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use super::rules::act;
+use crate::error::DeviceError;
 use crate::qualify::bench::{Bench, Crowd};
 use crate::qualify::findings::{Findings, Halt, Tally};
 use crate::qualify::reference::{Act, Reference};
@@ -54,7 +55,9 @@ pub(super) fn limits(bench: &Bench) -> Result<Findings, Halt> {
             match reference.observe(zone, step, &answer, &lines) {
                 Ok(variant) => {
                     tally.checks += 1;
-                    variant.into_iter().for_each(|rule| findings.variant(rule, &format!("{answer:?}")));
+                    variant.into_iter().for_each(|rule| {
+                        findings.variant(rule, answer.as_ref().err().map_or("accepted", DeviceError::class))
+                    });
                 }
                 Err(complaint) => {
                     tally.check(false, || format!("{name}, step {number}: {complaint}"));

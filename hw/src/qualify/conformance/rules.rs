@@ -1,5 +1,6 @@
 //! C-03, C-04, C-07, C-08, C-09: what a drive accepts, what it refuses, and what it promises.
 
+use crate::error::DeviceError;
 use crate::qualify::bench::{Answer, Bench, ZoneOperation};
 use crate::qualify::findings::{Findings, Halt, Tally};
 use crate::qualify::latency::Series;
@@ -58,9 +59,10 @@ pub(super) fn state_machine(bench: &Bench) -> Result<Findings, Halt> {
                 match reference.observe(zone, step, &answer, &lines) {
                     Ok(variant) => {
                         tally.checks += 1;
+                        let answered = answer.as_ref().err().map_or("accepted", DeviceError::class);
                         variant
                             .into_iter()
-                            .for_each(|rule| findings.variant(rule, &format!("{step:?} when {state}: {answer:?}")));
+                            .for_each(|rule| findings.variant(rule, &format!("{step:?} when {state}: {answered}")));
                     }
                     Err(complaint) => {
                         tally.check(false, || complaint);
