@@ -56,8 +56,8 @@ impl Profile {
         let measured = assumed.measured(&measure(drive, self.seed));
         let told = |policy: &DiskPolicy| {
             let (depth, batch, cost) = (policy.queue_depth, policy.batch_bytes >> 10, policy.io_cost_bytes >> 10);
-            // Of the outer, a middle and the inner ring.
-            let prices = [0, 1, 2].map(|zone| policy.prices().at(zone, 3).of(1 << 20) >> 10);
+            // At the outer edge, in the middle, at the inner edge.
+            let prices = [0, 50, 99].map(|zone| policy.prices().at(zone, 100).of(1 << 20) >> 10);
             format!(
                 "depth {depth}, batch {batch} KiB, positioning {cost} KiB, {} MB/s, 1 MiB costs {prices:?} KiB",
                 policy.bandwidth_bytes / 1_000_000
@@ -85,7 +85,9 @@ impl Profile {
             ("4 reads of 1 MiB beside 48", load::reads, whole),
         ];
         if disk {
-            loads.push(("4 outer of 1 MiB beside 48 inner", load::reads_apart, whole));
+            // As many that clients want more than their share.
+            let many = Load { clients: 64, ..whole };
+            loads.push(("64 outer of 1 MiB beside 48 inner", load::reads_apart, many));
         }
         loads
     }

@@ -26,7 +26,7 @@ impl Outcome {
         let quantiles_ms = QUANTILES.map(|(_, q)| {
             let beyond = (1.0 - q) * latencies.len() as f64;
             let value = latencies.get((q * latencies.len() as f64) as usize)?;
-            (beyond >= BEYOND_MIN).then_some(value.as_secs_f64() * 1e3)
+            (beyond + 1e-9 >= BEYOND_MIN).then_some(value.as_secs_f64() * 1e3)
         });
         let mb_s = moved.map(|(bytes, took)| bytes as f64 / 1e6 / took.as_secs_f64().max(f64::MIN_POSITIVE));
         Self { mb_s, quantiles_ms }
