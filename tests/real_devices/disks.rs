@@ -14,16 +14,29 @@ use shingle_node::extent::format::SECTOR_BYTES;
 use shingle_node::extent::record::{Record, RecordKind};
 use shingle_proto::ids::{BlockHash, ExtentId};
 
+use crate::devices::wait_for;
+
 /// Resets every zone that is not empty.
 pub fn blank(node: &Path) {
     let ring = Ring::new(16).expect("io_uring works here");
     let pool = BufferPool::new(1 << 20).expect("mapped");
+    until_free(node);
     let device = backend::open(node, Rc::clone(&ring), pool).expect("opens");
     for zone in block_on(&ring, device.report(ZoneId(0), u32::MAX)).expect("reports") {
         if !matches!(zone.condition, ZoneCondition::NotWritePointer | ZoneCondition::Empty) {
             block_on(&ring, device.reset(zone.id)).expect("resets");
         }
     }
+    drop((device, ring));
+    until_free(node);
+}
+
+/// Waits until nobody holds a device: a ring that has ended lets go of its files a moment later.
+pub fn until_free(node: &Path) {
+    wait_for("the end of the last use", || {
+        let file = File::options().read(true).custom_flags(libc::O_EXCL).open(node).ok()?;
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).ok()
+    });
 }
 
 /// A block's record on a disk.

@@ -12,7 +12,7 @@ use shingle_hw::ring::Ring;
 
 use crate::cell::PROGRAM;
 use crate::devices::{nvme_address, wait_for, zns_block, zns_generic};
-use crate::disks::blank;
+use crate::disks::{blank, until_free};
 use crate::killing::{Killing, Victim};
 
 /// Exit codes of the program.
@@ -70,6 +70,7 @@ fn a_drive_changes_hands_by_command_and_not_while_it_is_used() {
     let used = open(text(&node));
     refusal(&["take", text(&node)], IN_USE);
     drop(used);
+    until_free(&node);
 
     assert_eq!(take(SPARE), name);
     assert_eq!(told(&["take", &address])["device"], name, "taking it again changes nothing");

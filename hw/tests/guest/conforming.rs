@@ -55,9 +55,12 @@ pub fn open(node: &Path, ring: Rc<Ring>) -> Rc<dyn ZonedDevice> {
     })
 }
 
-/// For devices without a serial number.
+/// For devices without a serial number, as `open`.
 pub fn open_as(node: &Path, serial: &str, ring: Rc<Ring>) -> Rc<dyn ZonedDevice> {
-    Rc::new(blkzoned::open_as(node, Some(serial), ring, pool()).expect("opens"))
+    wait_for("the end of the last use", || match blkzoned::open_as(node, Some(serial), Rc::clone(&ring), pool()) {
+        Err(blkzoned::OpenError::Held { .. }) => None,
+        outcome => Some(Rc::new(outcome.expect("opens")) as Rc<dyn ZonedDevice>),
+    })
 }
 
 const BASE: Geometry = Geometry {
