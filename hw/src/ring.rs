@@ -8,6 +8,7 @@
 mod command;
 mod nvme;
 mod parts;
+mod registered;
 mod source;
 mod task;
 
@@ -28,8 +29,9 @@ use std::time::{Duration, Instant};
 use io_uring::{IoUring, cqueue, squeue, types};
 use rustix::event::EventfdFlags;
 
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, BufferPool};
 use command::{Progress, Slot};
+use registered::Registered;
 use source::{Sources, TICK_KEY};
 use task::Tasks;
 
@@ -71,13 +73,17 @@ struct State {
     reaped: Vec<(u64, i32, u64)>,
     /// Of a tick, where the kernel finds it.
     tick: Box<types::Timespec>,
+    /// Behind the ring, so that it outlives it.
+    registered: Option<Registered>,
+    /// The kernel keeps completions back until it is asked: it is Linux 6.1 at least.
+    defers: bool,
 }
 
 impl Ring {
     /// A ring with at most `entries` commands with the kernel at once (rounded up to a power of two). The error is the
     /// kernel's: ENOSYS or EPERM where io_uring is missing or forbidden, EINVAL before Linux 5.19.
     pub fn new(entries: u32) -> io::Result<Rc<Self>> {
-        let uring = build(entries)?;
+        let (uring, defers) = build(entries)?;
         let event = Arc::new(rustix::event::eventfd(0, EventfdFlags::CLOEXEC)?);
         uring.submitter().register_eventfd(event.as_raw_fd())?;
         let entries = uring.params().sq_entries() as usize;
@@ -93,9 +99,27 @@ impl Ring {
             kept: 0,
             reaped: Vec::new(),
             tick: Box::new(TICK.into()),
+            registered: None,
+            defers,
         };
         let tasks = Tasks::new(Arc::clone(&event));
         Ok(Rc::new(Self { state: RefCell::new(state), tasks, sources: Sources::default(), event }))
+    }
+
+    /// Tells the kernel of a pool's memory, once: NVMe commands then pin no pages. All of it is in use from then on. Where
+    /// the kernel refuses (a limit of locked memory), transfers go on as before.
+    pub(crate) fn register(&self, pool: &BufferPool) {
+        let mut state = self.state.borrow_mut();
+        // Kernels before 6.1 take no registered memory for NVMe commands, nor this flag.
+        if state.registered.is_some() || !state.defers {
+            return;
+        }
+        match Registered::new(&state.uring.submitter(), pool) {
+            Ok(registered) => state.registered = Some(registered),
+            Err(error) => {
+                tracing::info!(%error, "buffers are not registered with the kernel: transfers pin their pages")
+            }
+        }
     }
 
     /// Looks at `source` too whenever this is polled, for as long as it lives. Its interrupts have to signal the event.
@@ -363,7 +387,7 @@ impl State {
             let Some(slot) = self.slots.get_mut(key).and_then(Option::as_mut) else {
                 panic!("a waiting command keeps its slot");
             };
-            let entry = slot.entry().user_data(key as u64);
+            let entry = slot.entry(self.registered.as_ref()).user_data(key as u64);
             // SAFETY: the slot owns the buffer and the file that the entry names, and keeps them until its completion
             // is reaped; `Drop` waits for completions before it frees slots.
             if unsafe { self.uring.submission().push(&entry) }.is_err() {
@@ -402,16 +426,16 @@ impl State {
 }
 
 /// The kernel's side of a ring. Its completions wait until this thread asks for them, and interrupt nothing; before
-/// Linux 6.1 each one does.
-fn build(entries: u32) -> io::Result<IoUring<squeue::Entry128, cqueue::Entry32>> {
+/// Linux 6.1 each one does. And which of both it is.
+fn build(entries: u32) -> io::Result<(IoUring<squeue::Entry128, cqueue::Entry32>, bool)> {
     let builder = || {
         let mut builder = IoUring::<squeue::Entry128, cqueue::Entry32>::builder();
         builder.setup_clamp();
         builder
     };
     match builder().setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag().build(entries) {
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => builder().build(entries),
-        outcome => outcome,
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok((builder().build(entries)?, false)),
+        outcome => Ok((outcome?, true)),
     }
 }
 

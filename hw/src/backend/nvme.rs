@@ -3,7 +3,7 @@
 //!
 //! Records within the drive's append limit go by Zone Append, several per zone at once, and the drive says where they
 //! landed; larger ones go by Write at the write pointer, alone in their zone. Nothing here blocks, so there is no thread.
-//! Transfers pin their pages anew each time: registering a pool's pages with the ring would keep all of it in memory.
+//! The pool's pages are registered with the ring, so no transfer pins any; that keeps all of the pool in memory.
 //!
 //! Invariants: the block node of the same namespace is held exclusively meanwhile, so that nobody writes through the
 //! block layer, whose idea of the write pointers would be wrong; a device is known by its serial number.
@@ -41,6 +41,7 @@ pub type NvmeDevice = Drive<NvmePort<Passthrough>>;
 /// device's commands go through `ring`, its buffers come from `pool`.
 pub fn open(path: &Path, ring: Rc<Ring>, pool: BufferPool) -> Result<NvmeDevice, OpenError> {
     let found = open::examine(path)?;
+    ring.register(&pool);
     let port = NvmePort::new(Passthrough::new(found.file, found.holder, Rc::clone(&ring)), found.namespace);
     Ok(Drive::new(port, ring, found.states, found.identity, pool))
 }

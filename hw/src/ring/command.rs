@@ -18,6 +18,7 @@ use io_uring::{opcode, squeue, types};
 use super::Ring;
 use super::nvme::{NVME_URING_CMD_IO, NvmeAnswer, NvmeCommand};
 use super::parts::{Part, Parts};
+use super::registered::Registered;
 use crate::buffer::{BUFFER_ALIGN_BYTES, Buffer};
 
 /// How often a command that the kernel interrupts or defers is tried before the error is believed.
@@ -126,7 +127,7 @@ impl Slot {
     }
 
     /// The kernel's form of what is left to do.
-    pub(super) fn entry(&mut self) -> squeue::Entry128 {
+    pub(super) fn entry(&mut self, registered: Option<&Registered>) -> squeue::Entry128 {
         let fd = types::Fd(self.file.as_ref().map_or(-1, |file| file.as_raw_fd()));
         let at = self.offset + self.moved as u64;
         let left = u32::try_from(self.bytes.len() - self.moved).unwrap_or(TRANSFER_BYTES_MAX);
@@ -149,7 +150,9 @@ impl Slot {
                 opcode::Fallocate::new(fd, *bytes).offset(self.offset).mode(mode).build().into()
             }
             Action::Nvme(command) => {
-                opcode::UringCmd80::new(fd, NVME_URING_CMD_IO).cmd(command.with_data(memory as u64, left)).build()
+                let piece = registered.and_then(|registered| registered.piece(memory, left as usize));
+                let command = command.with_data(memory as u64, left);
+                opcode::UringCmd80::new(fd, NVME_URING_CMD_IO).buf_index(piece).cmd(command).build()
             }
         }
     }

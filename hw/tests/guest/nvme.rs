@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use shingle_hw::buffer::Buffer;
 use shingle_hw::error::DeviceError;
 use shingle_hw::zone::{ZoneCondition, ZoneId};
 
@@ -67,6 +68,32 @@ fn appends_together_fill_a_zone_exactly() {
     }
     assert_eq!(rig.zone(2).condition, ZoneCondition::Full);
     assert_eq!(rig.append(2, &data), Err(DeviceError::Full { zone: ZoneId(2) }));
+}
+
+/// Buffers that this process has registered with rings, by the kernel's count.
+fn registered_buffers() -> usize {
+    let rings = std::fs::read_dir("/proc/self/fdinfo").expect("reads").flatten();
+    let texts = rings.filter_map(|entry| std::fs::read_to_string(entry.path()).ok());
+    let counts = texts
+        .filter_map(|text| text.lines().find_map(|line| line.strip_prefix("UserBufs:")?.trim().parse::<usize>().ok()));
+    counts.sum::<usize>()
+}
+
+#[test]
+fn buffers_are_registered_and_those_from_elsewhere_serve_too() {
+    // Nobody else has such a ring meanwhile.
+    let _claim = claim(&[Zns4096, Zns512]);
+    let before = registered_buffers();
+    let rig = rig("zns-4096");
+    assert_eq!(registered_buffers(), before + 1, "the pool's memory is known to the kernel");
+    let data = pattern(11, 4096);
+    let mut elsewhere = Buffer::new_unpooled(4096);
+    elsewhere.copy_from_slice(&data);
+    assert_eq!(rig.run(rig.device.append(ZoneId(4), elsewhere, 0..4096)).0, Ok(0));
+    assert_eq!(rig.append(4, &data), Ok(4096));
+    let (outcome, buffer) = rig.run(rig.device.read(ZoneId(4), 0, Buffer::new_unpooled(8192), 0..8192));
+    assert_eq!((outcome, &buffer[..]), (Ok(()), &[&data[..], &data[..]].concat()[..]));
+    assert_eq!(rig.read(4, 0, 8192).expect("reads"), [&data[..], &data[..]].concat());
 }
 
 #[test]
