@@ -66,7 +66,8 @@ pub async fn start(executor: &Executor, drive: &DriveProfile, seed: u64, policy:
     let drive = ModelledDrive::new(drive, Rc::new(VirtualTime(executor.clone())), "profiled", seed);
     let disk = Disk::from(drive.device());
     let label = write_label(&world, &disk, CellId(1)).await.expect("a fresh drive takes a label");
-    let budgets = Budgets::shared(SHARD_BUDGET_BYTES_DEFAULT, 1, policy).remove(0);
+    // More than a host's default: large reads wait for the disk, by their class, and not for memory.
+    let budgets = Budgets::shared(8 * SHARD_BUDGET_BYTES_DEFAULT, 1, policy).remove(0);
     let findings = Rc::<Findings>::default();
     let (osd, _) = mount(world.clone(), disk, label, findings, budgets).await.expect("a fresh drive mounts");
     (world, osd)
