@@ -16,15 +16,27 @@ use shingle_proto::ids::{BlockHash, ExtentId};
 
 use crate::devices::wait_for;
 
-/// Resets every zone that is not empty.
+/// Bytes written at a time; zones are multiples of it.
+const PIECE_BYTES: u32 = 256 << 10;
+
+/// Resets every zone that is not empty, and writes zeroes where zones cannot be reset.
 pub fn blank(node: &Path) {
     let ring = Ring::new(16).expect("io_uring works here");
     let pool = BufferPool::new(1 << 20).expect("mapped");
     until_free(node);
     let device = backend::open(node, Rc::clone(&ring), pool).expect("opens");
+    let piece = device.geometry().transfer_bytes_max.min(PIECE_BYTES) as usize;
     for zone in block_on(&ring, device.report(ZoneId(0), u32::MAX)).expect("reports") {
-        if !matches!(zone.condition, ZoneCondition::NotWritePointer | ZoneCondition::Empty) {
-            block_on(&ring, device.reset(zone.id)).expect("resets");
+        match zone.condition {
+            ZoneCondition::Empty => {}
+            // Labels and journal lie here.
+            ZoneCondition::NotWritePointer => {
+                for at in (0..zone.capacity_bytes).step_by(piece) {
+                    let zeroes = Buffer::new_unpooled(piece);
+                    block_on(&ring, device.write(zone.id, at, zeroes, 0..piece)).0.expect("writes");
+                }
+            }
+            _ => block_on(&ring, device.reset(zone.id)).expect("resets"),
         }
     }
     drop((device, ring));
