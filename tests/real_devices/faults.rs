@@ -10,7 +10,10 @@ use std::time::{Duration, Instant};
 
 use shingle_codec::hash::sha256;
 use shingle_proto::ids::{BlockHash, OsdId};
-use shingle_proto::message::{CellStatus, Finding, FindingKind, GetStatus, OsdState, Request, Response, Role};
+use shingle_proto::limits::FINDINGS_ANSWER_MAX;
+use shingle_proto::message::{
+    CellStatus, Finding, FindingKind, GetStatus, ListFindings, OsdState, Request, Response, Role,
+};
 use shingle_seam::on_tokio;
 use shingle_seam::rpc::{CallMeta, Peers};
 use tokio::task::LocalSet;
@@ -79,7 +82,10 @@ impl Pair {
     }
 
     fn status(&self) -> CellStatus {
-        status(self.cell.control())
+        match ask(self.cell.control(), Request::GetStatus(Box::new(GetStatus {}))) {
+            Response::CellStatus(status) => *status,
+            other => panic!("{other:?}"),
+        }
     }
 
     /// The OSD of each host, in their order, which all live and take writes.
@@ -93,8 +99,18 @@ impl Pair {
     }
 
     fn findings(&self) -> Vec<Finding> {
-        let records = self.status().recent_findings;
-        records.into_iter().map(|record| *record.finding).collect()
+        // The status shows the newest few only.
+        let (mut found, mut after_id) = (Vec::new(), 0);
+        loop {
+            let list = ListFindings { after_id, limit: FINDINGS_ANSWER_MAX as u32 };
+            let answer = ask(self.cell.control(), Request::ListFindings(Box::new(list)));
+            let Response::FindingList(page) = answer else { panic!("{answer:?}") };
+            after_id = page.findings.last().map_or(after_id, |record| record.id);
+            found.extend(page.findings.into_iter().map(|record| *record.finding));
+            if page.end {
+                return found;
+            }
+        }
     }
 
     /// Waits until the named blocks of the findings are these, and gives all findings.
@@ -131,16 +147,12 @@ fn hits(osd: OsdId, records: &[Lying], which: impl Fn(&Lying) -> bool) -> BTreeS
     records.iter().filter(|record| which(record)).map(|record| (osd, record.hash)).collect()
 }
 
-fn status(control: SocketAddr) -> CellStatus {
+fn ask(control: SocketAddr, request: Request) -> Response {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     LocalSet::new().block_on(&runtime, async {
         let peers = Peers::new(on_tokio::world(1), Role::Tool, "test".to_owned());
-        let request = Request::GetStatus(Box::new(GetStatus {}));
         let reply = peers.call(control, &CallMeta::client(Duration::from_secs(10)), request, None).await;
-        match reply.expect("control answers").response {
-            Response::CellStatus(status) => *status,
-            other => panic!("{other:?}"),
-        }
+        reply.expect("control answers").response
     })
 }
 
