@@ -11,9 +11,10 @@ use shingle_hw::geometry::Geometry;
 use shingle_hw::ring::Ring;
 use shingle_hw::zone::{ZoneCondition, ZoneId};
 
+use crate::claims::Shared::{Smr, Zns512, Zns4096};
+use crate::claims::claim;
 use crate::conformance::CHECKS;
-use crate::devices::Shared::{Smr, Zns512, Zns4096};
-use crate::devices::{NullBlk, claim, scsi_debug, wait_for, zns_block, zns_generic};
+use crate::devices::{NullBlk, scsi_debug, wait_for, zns_block, zns_generic};
 use crate::rig::{Rig, new_ring};
 
 /// Small: a drive of our own NVMe driver is shown all of it whenever it is opened, page by page.

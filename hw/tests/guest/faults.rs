@@ -9,9 +9,10 @@ use shingle_hw::buffer::Buffer;
 use shingle_hw::error::DeviceError;
 use shingle_hw::zone::{ZoneCondition, ZoneId};
 
+use crate::claims::Shared::{Smr, Zns4096};
+use crate::claims::claim;
 use crate::conforming::{empty, open, open_as};
-use crate::devices::Shared::{Smr, Zns4096};
-use crate::devices::{NullBlk, claim, scsi_debug, zns_block};
+use crate::devices::{NullBlk, scsi_debug, zns_block};
 use crate::rig::{Rig, new_ring, pattern};
 
 const SECTOR: usize = 4096;

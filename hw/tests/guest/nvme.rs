@@ -6,9 +6,10 @@ use shingle_hw::buffer::Buffer;
 use shingle_hw::error::DeviceError;
 use shingle_hw::zone::{ZoneCondition, ZoneId};
 
+use crate::claims::Shared::{Zns512, Zns4096};
+use crate::claims::claim;
 use crate::conforming::{empty, open};
-use crate::devices::Shared::{Zns512, Zns4096};
-use crate::devices::{claim, zns_block, zns_generic};
+use crate::devices::{zns_block, zns_generic};
 use crate::rig::{Rig, filled, new_ring, pattern};
 
 fn rig(serial: &str) -> Rig {

@@ -8,9 +8,10 @@ use shingle_hw::error::DeviceError;
 use shingle_hw::ring::block_on;
 use shingle_hw::zone::{ZoneCondition, ZoneId};
 
+use crate::claims::Shared::{Smr, Zns512, Zns4096};
+use crate::claims::claim;
 use crate::conforming::{empty, open, pool};
-use crate::devices::Shared::{Smr, Zns512, Zns4096};
-use crate::devices::{NullBlk, claim, scsi_debug, zns_block, zns_generic};
+use crate::devices::{NullBlk, scsi_debug, zns_block, zns_generic};
 use crate::rig::{Rig, new_ring, pattern};
 
 fn refusal(node: &Path) -> OpenError {

@@ -10,9 +10,10 @@ use shingle_hw::qualify::real_clock::RealClock;
 use shingle_hw::qualify::run::{self, Event, Options};
 use shingle_hw::qualify::subject::{DeviceKind, Passport, Subject};
 
+use crate::claims::Shared::{Smr, Zns4096};
+use crate::claims::claim;
 use crate::conforming::open;
-use crate::devices::Shared::{Smr, Zns4096};
-use crate::devices::{claim, scsi_debug, zns_block, zns_generic};
+use crate::devices::{scsi_debug, zns_block, zns_generic};
 use crate::rig::new_ring;
 
 /// Sections that judge rules; speed in the guest says nothing.

@@ -15,9 +15,10 @@ use shingle_hw::geometry::Geometry;
 use shingle_hw::ring::Ring;
 use shingle_hw::zone::ZoneId;
 
+use crate::claims::Shared::{Zns512, Zns4096, ZnsVfio};
+use crate::claims::claim;
 use crate::conforming::{self, ZNS_512, ZNS_4096, conforms, empty, pool};
-use crate::devices::Shared::{Zns512, Zns4096, ZnsVfio};
-use crate::devices::{claim, nvme_address, wait_for, zns_generic};
+use crate::devices::{nvme_address, wait_for, zns_generic};
 use crate::rig::{Rig, filled, new_ring, pattern};
 
 const SERIAL: &str = "zns-vfio";
