@@ -95,6 +95,19 @@ impl Rig {
         }
         panic!("not within 15 s: {what}; {:#?}", self.volumes().await);
     }
+
+    /// The offered volumes once no more are opened: on all hosts, or on those that were heard of first.
+    async fn settled_volumes(&self) -> Volumes {
+        let mut before = self.volumes_when("volumes", |volumes| !volumes.volumes.is_empty()).await;
+        loop {
+            self.world.tasks.sleep(Duration::from_secs(1)).await;
+            let now = self.volumes().await;
+            if extents(&now) == extents(&before) {
+                return now;
+            }
+            before = now;
+        }
+    }
 }
 
 fn run(test: impl Future<Output = ()>) {
@@ -146,7 +159,7 @@ fn a_reported_suspect_is_replaced_at_once_and_its_extents_are_closed_first() {
     run(async {
         let rig = Rig::new(6);
         let control = rig.start_control();
-        let before = rig.volumes_when("volumes on all six", |volumes| hosts(volumes).len() == 6).await;
+        let before = rig.settled_volumes().await;
         let dead = &rig.hosts[before.volumes[0].members[0].host as usize - 1];
         dead.dead.set(true);
         for osd in dead.osds() {
