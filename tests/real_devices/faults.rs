@@ -124,10 +124,13 @@ impl Pair {
             }
             let late = since.elapsed() > TOLD_WITHIN;
             let wrong = named.difference(expected).next();
+            let untold: Vec<_> = expected.difference(&named).collect();
+            let of_zones: Vec<_> = findings.iter().filter(|finding| finding.hash.is_none()).collect();
             assert!(
                 !late && wrong.is_none(),
-                "told, but not hit: {wrong:?}; hit, but not told: {:?}\n{}",
-                expected.difference(&named),
+                "told, but not hit: {wrong:?}; hit, but not told: {} of {}: {untold:?}; of zones: {of_zones:?}\n{}",
+                untold.len(),
+                expected.len(),
                 logs()
             );
             std::thread::sleep(Duration::from_millis(200));
@@ -186,6 +189,7 @@ fn blocks_of_failed_zones_are_told_one_by_one_and_served_from_the_other_copy() {
     let in_read_only = hits(osd, &lying, |record| record.zone == read_only);
     let in_offline = hits(osd, &lying, |record| record.zone == offline);
     assert!(!in_read_only.is_empty() && !in_offline.is_empty(), "both zones hold something");
+    println!("hit: {} blocks in zone {read_only}, {} in zone {offline}", in_read_only.len(), in_offline.len());
     let both = in_read_only.union(&in_offline).copied().collect();
     let judged = |pair: &Pair| {
         let findings = pair.findings_naming(&both);
