@@ -172,9 +172,9 @@ impl View {
     /// What a gateway needs to read from a volume: all its members, healthy ones first. Those whose host was not heard of
     /// have no address.
     pub fn describe(&self, id: VolumeId, row: &Volume, open: bool, now: Monotonic) -> message::Volume {
-        let mut members: Vec<&Member> = row.members.iter().collect();
-        members.sort_by_key(|member| self.health.liveness(member.osd, now) != Liveness::Healthy);
-        let heard = |member: &Member| self.health.osds().get(&member.osd);
+        let osds = self.health.osds();
+        let mut members: Vec<_> = row.members.iter().map(|member| (member, osds.get(&member.osd))).collect();
+        members.sort_by_key(|(member, _)| self.health.liveness(member.osd, now) != Liveness::Healthy);
         message::Volume {
             id: id.0,
             bucket: row.bucket.0,
@@ -183,18 +183,18 @@ impl View {
             free_bytes: 0,
             load_bytes: members
                 .iter()
-                .filter_map(|member| heard(member))
+                .filter_map(|(_, heard)| *heard)
                 .map(|osd| osd.report.queue_bytes)
                 .max()
                 .unwrap_or(0),
             members: members
                 .iter()
-                .map(|member| message::Member {
+                .map(|(member, heard)| message::Member {
                     osd: member.osd.0,
-                    host: heard(member).map_or(0, |osd| osd.host.0),
+                    host: heard.map_or(0, |osd| osd.host.0),
                     extent: member.extent.into(),
-                    address: heard(member).map_or_else(String::new, |osd| osd.address.to_string()),
-                    read_times: heard(member).and_then(|osd| osd.report.read_times.clone()),
+                    address: heard.map_or_else(String::new, |osd| osd.address.to_string()),
+                    read_times: heard.and_then(|osd| osd.report.read_times.clone()),
                 })
                 .collect(),
         }
