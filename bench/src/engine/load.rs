@@ -42,6 +42,8 @@ pub struct Load {
     pub writers: usize,
     /// Reads asked for at once.
     pub readers: usize,
+    /// Stored to be read, where no appends were measured before.
+    pub records_to_read: u64,
     /// Zones of each extent that are filled, of 256 MiB each.
     pub zones_per_extent: u64,
 }

@@ -31,6 +31,7 @@ const LARGE: Load = Load {
     extents: OSD_OPEN_EXTENTS_MAX,
     writers: 2 * OSD_OPEN_EXTENTS_MAX,
     readers: 40,
+    records_to_read: 1024,
     zones_per_extent: 4,
 };
 /// Blocks of 64 KiB as sealed, over as many open extents.
@@ -40,15 +41,22 @@ const MEDIUM: Load = Load {
     extents: OSD_OPEN_EXTENTS_MAX,
     writers: 32,
     readers: 64,
+    records_to_read: 24 * 1024,
     zones_per_extent: 1,
 };
 /// The largest payload whose record is one unit of 4 KiB.
-const SMALL: Load =
-    Load { number: 2, payload_bytes: 4 * KIB as u32 - 128, extents: 1, writers: 256, readers: 64, zones_per_extent: 1 };
+const SMALL: Load = Load {
+    number: 2,
+    payload_bytes: 4 * KIB as u32 - 128,
+    extents: 1,
+    writers: 256,
+    readers: 64,
+    records_to_read: 32 * 1024,
+    zones_per_extent: 1,
+};
 /// Reads in flight at the drive, on both sides: what an OSD gives a drive at most. The readers beyond it wait for their
 /// turn, so that the drive always has as many, as fio's has.
 const READ_DEPTH: u32 = QUEUE_DEPTH_DEFAULT;
-const SMALL_RECORDS: u64 = 32 * 1024;
 
 /// Appends of one round, at most.
 const LARGE_ROUND_RECORDS: u64 = 256;
@@ -61,10 +69,41 @@ const READ_TARGET: f64 = 0.95;
 const LARGE_WRITTEN_TARGET: f64 = 1.01;
 const MEDIUM_WRITTEN_TARGET: f64 = 1.10;
 
+/// What can be measured alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measurement {
+    LargeAppends,
+    MediumAppends,
+    SmallReads,
+    MediumReads,
+    LargeReads,
+}
+
+impl Measurement {
+    /// All of them, by the names people give.
+    pub const ALL: [(&'static str, Self); 5] = [
+        ("append-4m", Self::LargeAppends),
+        ("append-64k", Self::MediumAppends),
+        ("read-4k", Self::SmallReads),
+        ("read-64k", Self::MediumReads),
+        ("read-4m", Self::LargeReads),
+    ];
+
+    fn load(self) -> Load {
+        match self {
+            Self::LargeAppends | Self::LargeReads => LARGE,
+            Self::MediumAppends | Self::MediumReads => MEDIUM,
+            Self::SmallReads => SMALL,
+        }
+    }
+}
+
 /// How much is measured.
 #[derive(Clone, Copy, Debug)]
 pub struct EnginePlan {
     pub rounds: usize,
+    /// `None`: everything.
+    pub only: Option<Measurement>,
 }
 
 /// A host makes a record durable before it answers, for many writers at once. No mode of fio does: the first two peers are
@@ -90,8 +129,38 @@ const fn medium_peer(name: &'static str, engine: Engine, sync: Sync, target: Opt
 /// Measures below `parent`, which must have 17 GiB free, and removes everything again.
 pub fn run(parent: &Path, plan: EnginePlan) -> Result<EngineReport, BenchError> {
     let folder = tempfile::tempdir_in(parent).map_err(BenchError::io(format!("folder in {}", parent.display())))?;
-    let mut bench = Bench::prepare(folder.path(), plan, &[LARGE, MEDIUM, SMALL])?;
-    let large_peer = |name, flushes, target| Peer {
+    let wanted = |measurement| plan.only.is_none_or(|only| only == measurement);
+    let loads: Vec<Load> = match plan.only {
+        Some(only) => vec![only.load()],
+        None => vec![LARGE, MEDIUM, SMALL],
+    };
+    let mut bench = Bench::prepare(folder.path(), plan, &loads)?;
+    if wanted(Measurement::LargeAppends) {
+        append_large(&mut bench)?;
+    }
+    if wanted(Measurement::MediumAppends) {
+        bench.append(&rounds::AppendRounds {
+            load: MEDIUM,
+            name: "durable 64 KiB appends, 32 writers",
+            records: MEDIUM_ROUND_RECORDS,
+            peers: &MEDIUM_PEERS,
+            written_target: MEDIUM_WRITTEN_TARGET,
+        })?;
+    }
+    for (measurement, name) in [
+        (Measurement::SmallReads, "random reads of 4 KiB records"),
+        (Measurement::MediumReads, "random reads of 64 KiB blocks"),
+        (Measurement::LargeReads, "random reads of 4 MiB blocks"),
+    ] {
+        if wanted(measurement) {
+            bench.read(measurement.load(), name, READ_TARGET)?;
+        }
+    }
+    Ok(bench.finish())
+}
+
+fn append_large(bench: &mut Bench) -> Result<(), BenchError> {
+    let peer = |name, flushes, target| Peer {
         name,
         engine: Engine::IoUring,
         flushes,
@@ -104,21 +173,9 @@ pub fn run(parent: &Path, plan: EnginePlan) -> Result<EngineReport, BenchError> 
         name: "durable 4 MiB appends",
         records: LARGE_ROUND_RECORDS,
         peers: &[
-            large_peer("fio, same bytes, flushes and depth", Flushes::AsOurs, Some(APPEND_TARGET)),
-            large_peer("fio, no flush at all, same depth", Flushes::Each(Sync::Never), None),
+            peer("fio, same bytes, flushes and depth", Flushes::AsOurs, Some(APPEND_TARGET)),
+            peer("fio, no flush at all, same depth", Flushes::Each(Sync::Never), None),
         ],
         written_target: LARGE_WRITTEN_TARGET,
-    })?;
-    bench.append(&rounds::AppendRounds {
-        load: MEDIUM,
-        name: "durable 64 KiB appends, 32 writers",
-        records: MEDIUM_ROUND_RECORDS,
-        peers: &MEDIUM_PEERS,
-        written_target: MEDIUM_WRITTEN_TARGET,
-    })?;
-    bench.fill(SMALL, SMALL_RECORDS)?;
-    bench.read(SMALL, "random reads of 4 KiB records", READ_TARGET)?;
-    bench.read(MEDIUM, "random reads of 64 KiB blocks", READ_TARGET)?;
-    bench.read(LARGE, "random reads of 4 MiB blocks", READ_TARGET)?;
-    Ok(bench.finish())
+    })
 }

@@ -115,19 +115,29 @@ impl Bench {
         Ok(())
     }
 
-    /// Stores records to be read.
-    pub fn fill(&mut self, load: Load, records: u64) -> Result<(), BenchError> {
+    /// Records of a load that are stored.
+    fn stored(&self, load: Load) -> Result<u64, BenchError> {
+        self.host.run(move |rig| {
+            Box::pin(async move { Ok(rig.stored.borrow().get(load.number).map_or(0, Vec::len) as u64) })
+        })
+    }
+
+    /// Stores records to be read: as many as a measurement of appends would have left.
+    fn fill(&mut self, load: Load) -> Result<(), BenchError> {
+        let fits = load.extents as u64 * load.zones_per_extent * ZONE_FILL_BYTES / load.record_bytes();
+        let records = fits.min(load.records_to_read).min(PEER_BYTES / load.record_bytes());
         self.host.run(move |rig| Box::pin(load.create(rig)))?;
         self.append_once(load, records)?;
         self.host.run(move |rig| Box::pin(load.close(rig)))
     }
 
-    /// The rounds of random reads of what a load has stored.
+    /// The rounds of random reads of what a load has stored; it is stored first where no appends were measured.
     pub fn read(&mut self, load: Load, name: &'static str, target: f64) -> Result<(), BenchError> {
         let (mut outcomes, mut done) = (Vec::new(), Vec::new());
-        let stored = self.host.run(move |rig| {
-            Box::pin(async move { Ok(rig.stored.borrow().get(load.number).map_or(0, Vec::len) as u64) })
-        })?;
+        if self.stored(load)? == 0 {
+            self.fill(load)?;
+        }
+        let stored = self.stored(load)?;
         // Both sides read as many bytes' worth of places: what lies below may cache.
         let among = stored.min(PEER_BYTES / load.record_bytes());
         self.read_once(load, among, 0)?;

@@ -3,12 +3,13 @@
 use std::fmt::Display;
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use shingle_bench::BenchError;
 use shingle_bench::append::AppendPlan;
 use shingle_bench::copy::CopyPlan;
-use shingle_bench::engine::{self, EnginePlan};
+use shingle_bench::engine::{self, EnginePlan, Measurement};
 use shingle_bench::ssd_cache;
 
 use crate::failure::Failure;
@@ -16,6 +17,7 @@ use crate::failure::Failure;
 const EXAMPLES: &str = "\
 Examples:
   shingle bench engine --dir /mnt/disk         one OSD without network against fio: appends, reads, CPU, profile
+  shingle bench engine --only read-4k          one of its loads alone
   shingle bench ssd-cache --html curves.html   what a staging SSD would change; virtual time, no disk needed
   shingle bench append --at /mnt/disk          durable appends through one host, against fio
   shingle bench copy --rounds 3 --json         cp into a cell, against cp + sync of four copies
@@ -44,7 +46,11 @@ pub struct BenchArgs {
 #[derive(Subcommand, Debug)]
 enum What {
     /// One OSD on an emulated drive, without network / fio: appends, reads, processor time, write amplification
-    Engine,
+    Engine {
+        /// Measure one load alone
+        #[arg(long, value_name = "LOAD", value_parser = measurement())]
+        only: Option<Measurement>,
+    },
     /// Durable 4 MiB appends through one host / fio with the same bytes and flushes
     Append,
     /// `shingle cp` of 1 GiB / `cp` and `sync` of four copies
@@ -58,6 +64,14 @@ enum What {
         #[arg(long, value_name = "FILE")]
         html: Option<PathBuf>,
     },
+}
+
+/// The names of [`Measurement::ALL`].
+fn measurement() -> impl TypedValueParser<Value = Measurement> {
+    PossibleValuesParser::new(Measurement::ALL.map(|(name, _)| name)).try_map(|given| {
+        let found = Measurement::ALL.into_iter().find(|(name, _)| *name == given);
+        found.map(|(_, measurement)| measurement).ok_or("not a load of this bench")
+    })
 }
 
 /// Measures and prints.
@@ -74,7 +88,9 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
             }
             print(&report, args.json)
         }
-        What::Engine => print(&engine::run(&args.at, EnginePlan { rounds }).map_err(failed)?, args.json),
+        What::Engine { only } => {
+            print(&engine::run(&args.at, EnginePlan { rounds, only: *only }).map_err(failed)?, args.json)
+        }
         What::Append => {
             let plan = AppendPlan { rounds, ..Default::default() };
             print(&shingle_bench::append::run(&program, &args.at, plan).map_err(failed)?, args.json)
