@@ -1,4 +1,6 @@
 //! A comparison as one HTML file: every quantile with its interval beside the margin.
+//!
+//! Invariant: every value says whose it is where it stands: a narrow screen shows no line of headings.
 
 use super::super::diff::{Comparison, Row, Word};
 use super::super::junit::{escape, push};
@@ -8,6 +10,9 @@ const WIDTH: f64 = 160.0;
 const HEIGHT: f64 = 18.0;
 /// Least and most that the pictures show to either side.
 const REACH: [f64; 2] = [0.2, 1.0];
+
+/// Of the columns with values; each value carries its own for narrow screens.
+const HEADINGS: [&str; 3] = ["A, ms", "B, ms", "change, with 95 %"];
 
 /// The whole document.
 pub fn render(found: &Comparison) -> String {
@@ -30,8 +35,12 @@ pub fn render(found: &Comparison) -> String {
         found.statuses.iter().for_each(|status| push(&mut out, format_args!("<div>{}</div>", escape(status))));
         out.push_str("</div>");
     }
-    out.push_str(
-        "<h2>Latencies</h2><table class=\"tests\"><tr><th>latency</th><th>A, ms</th><th>B, ms</th><th>change, with 95 %</th><th></th><th></th></tr>",
+    let [a, b, change] = HEADINGS;
+    push(
+        &mut out,
+        format_args!(
+            "<h2>Latencies</h2><table class=\"tests\"><tr><th>latency</th><th class=\"n\">{a}</th><th class=\"n\">{b}</th><th class=\"n\">{change}</th><th>beside the margin</th><th>B is</th></tr>"
+        ),
     );
     let farthest = found.rows.iter().flat_map(|row| row.ci95).map(f64::abs).fold(0.0, f64::max);
     let reach = farthest.clamp(REACH[0], REACH[1]);
@@ -42,10 +51,11 @@ pub fn render(found: &Comparison) -> String {
 
 fn line(out: &mut String, row: &Row, margin: f64, reach: f64) {
     let [low, high] = row.ci95;
+    let [a, b, change] = HEADINGS;
     push(
         out,
         format_args!(
-            "<tr><td><b>{}</b> {} {}</td><td class=\"n\">{:.3}</td><td class=\"n\">{:.3}</td><td class=\"n\">{:+.1} % [{:+.1}, {:+.1}]</td><td>",
+            "<tr><td><b>{}</b> {} {}</td><td class=\"n\" data-heading=\"{a}\">{:.3}</td><td class=\"n\" data-heading=\"{b}\">{:.3}</td><td class=\"n\" data-heading=\"{change}\">{:+.1} % [{:+.1}, {:+.1}]</td><td>",
             escape(&row.test),
             escape(&row.latency),
             escape(&row.quantile),
@@ -63,7 +73,9 @@ fn line(out: &mut String, row: &Row, margin: f64, reach: f64) {
     push(
         out,
         format_args!(
-            "<svg class=\"forest\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\">{}{}<line class=\"trace\" x1=\"{:.1}\" x2=\"{:.1}\" y1=\"{mid}\" y2=\"{mid}\"/><circle class=\"dot\" cx=\"{:.1}\" cy=\"{mid}\" r=\"3\"/></svg>",
+            "<svg class=\"forest\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"change of {:+.1} %, margin of {:+.0} %\">{}{}<line class=\"trace\" x1=\"{:.1}\" x2=\"{:.1}\" y1=\"{mid}\" y2=\"{mid}\"/><circle class=\"dot\" cx=\"{:.1}\" cy=\"{mid}\" r=\"3\"/></svg>",
+            row.change * 100.0,
+            margin * 100.0,
             upright("zero", x(0.0)),
             upright("margin", x(margin)),
             x(low),
@@ -73,4 +85,36 @@ fn line(out: &mut String, row: &Row, margin: f64, reach: f64) {
         ),
     );
     push(out, format_args!("</td><td><span class=\"cell {0}\">{0}</span></td></tr>", row.word.name()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_value_says_whose_it_is_where_it_stands() {
+        let row = Row {
+            test: "P-03".to_owned(),
+            latency: "read <4 KiB>".to_owned(),
+            quantile: "p95".to_owned(),
+            a_ms: 4.25,
+            b_ms: 5.5,
+            change: 0.294,
+            ci95: [0.2, 0.4],
+            word: Word::Worse,
+        };
+        let rows = vec![row.clone(), row];
+        let found = Comparison { margin: 0.1, drives: [1, 1], this_pair_only: true, rows, statuses: Vec::new() };
+        let page = render(&found);
+        for labelled in [
+            "data-heading=\"A, ms\">4.250</td>",
+            "data-heading=\"B, ms\">5.500</td>",
+            "data-heading=\"change, with 95 %\">+29.4 % [+20.0, +40.0]</td>",
+        ] {
+            assert_eq!(page.matches(labelled).count(), 2, "{labelled}: {page}");
+        }
+        let narrow = page.split("@media(max-width:640px)").nth(1).expect("narrow screens have rules of their own");
+        assert!(narrow.contains("td[data-heading]::before{content:attr(data-heading)"), "{narrow}");
+        assert!(page.contains("read &lt;4 KiB&gt;"), "what a drive says is escaped");
+    }
 }
