@@ -10,8 +10,8 @@ use shingle_proto::limits::{
 };
 use shingle_seam::net::{NotLoopback, require_loopback};
 
+use crate::osd::lanes::Shares;
 use crate::osd::policy::{BANDWIDTH_BYTES_DEFAULT, BandwidthFrom, DiskPolicy, IO_COST_BYTES_MAX};
-use crate::osd::schedule::Shares;
 
 /// Everything that can be set.
 #[derive(Clone, Debug, Deserialize)]

@@ -9,8 +9,9 @@ use shingle_hw::zone::ZoneId;
 use shingle_proto::frame::Class;
 use shingle_seam::tasks::see_through;
 
+use super::budget::NoRoom;
+use super::lanes::QueueFull;
 use super::refusal::Refusal;
-use super::schedule::QueueFull;
 use super::store::Osd;
 use crate::extent::reader;
 use crate::extent::writer::{self, WriteError};
@@ -25,6 +26,15 @@ const LOOK_LATER_BYTES: usize = 64 * 1024;
 impl From<QueueFull> for Refusal {
     fn from(_: QueueFull) -> Self {
         Self::Busy("the disk's queue is full")
+    }
+}
+
+impl From<NoRoom> for Refusal {
+    fn from(none: NoRoom) -> Self {
+        Self::Busy(match none {
+            NoRoom::TooLarge => "the disk's part of the byte budget is too small for the record",
+            NoRoom::QueueFull => "too many reads wait for memory",
+        })
     }
 }
 

@@ -113,9 +113,9 @@ impl Osd {
             return Err(self.damaged(key, FindingKind::RecordDamaged, "the toc points outside the extent"));
         };
         let bytes = place.bytes() as usize;
-        let granted = self.budgets.read.wait(place.bytes()).await;
-        let grant = granted.ok_or(Refusal::Busy("the disk's part of the byte budget is too small for the record"))?;
         let zone = self.layout().zone(extent.header.slot, spot.zone);
+        let cost = || self.turns.cost(zone, place.bytes());
+        let grant = self.budgets.read.wait(key.class, place.bytes(), cost).await?;
         let (read, grant) = self.read_device(key.class, zone, spot.offset_bytes, bytes, grant).await?;
         let buffer = match read {
             Ok(buffer) => buffer,

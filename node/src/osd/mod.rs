@@ -12,6 +12,7 @@ pub mod findings;
 mod gather;
 mod heartbeat;
 mod labels;
+pub mod lanes;
 mod ledger;
 mod listing;
 pub mod mount;

@@ -9,7 +9,7 @@ use shingle_proto::frame::Class;
 use shingle_proto::limits::{KIB, MIB};
 
 use super::cost::Prices;
-use super::schedule::Shares;
+use super::lanes::Shares;
 
 /// Commands a SATA disk takes at once (native command queueing: 32 tags).
 pub const QUEUE_DEPTH_DEFAULT: u32 = 32;

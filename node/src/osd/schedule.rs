@@ -1,117 +1,31 @@
-//! Whose I/O goes to the disk next: weighted fair queueing over classes (start-time fair queueing with a bounded number
-//! in flight). Pure: no clock, no device, no task.
+//! Whose I/O goes to the disk next: its lanes say who (see `lanes`), and so many are in flight at once. Pure: no clock,
+//! no device, no task.
 //!
-//! Each class has one queue and a share. An I/O costs what whoever offers it says (see `cost`); a class that has been
-//! served cost C at share S stands at C / S, and the class that stands lowest goes next. So classes that always
-//! have work are served by their shares, whoever has none leaves its share to the others, and nobody saves up service
-//! while idle. No class starves: every share is at least 1 (invariant 9: every queue has a bound).
-
-use std::collections::VecDeque;
+//! An I/O costs what whoever offers it says (see `cost`).
 
 use shingle_proto::frame::Class;
-use shingle_proto::limits::{OSD_CLASS_QUEUE_MAX, OSD_SHARE_MAX};
 
-/// Fixed-point factor of tags: a share of [`OSD_SHARE_MAX`] still counts single bytes.
-const SCALE: u128 = OSD_SHARE_MAX as u128;
-
-/// How the classes divide a disk that all of them want. Only the ratios count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shares {
-    pub client: u32,
-    pub repair: u32,
-    pub scrub: u32,
-    pub compaction: u32,
-}
-
-impl Default for Shares {
-    /// Of a hundred. Scrub's is what a disk of 22 TB needs to be swept in two weeks at 126 MB/s.
-    fn default() -> Self {
-        Self { client: 60, repair: 15, scrub: 15, compaction: 10 }
-    }
-}
-
-impl Shares {
-    pub fn of(&self, class: Class) -> u32 {
-        match class {
-            Class::Client => self.client,
-            Class::Repair => self.repair,
-            Class::Scrub => self.scrub,
-            Class::Compaction => self.compaction,
-        }
-    }
-
-    pub fn total(&self) -> u32 {
-        Class::ALL.iter().map(|class| self.of(*class)).sum()
-    }
-
-    /// `rate` scaled to a class's part of the whole.
-    pub fn part_of(&self, class: Class, rate: u64) -> u64 {
-        let part = u128::from(rate) * u128::from(self.of(class)) / u128::from(self.total().max(1));
-        u64::try_from(part).unwrap_or(u64::MAX)
-    }
-}
-
-/// The queue of a class is full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the disk's queue of this class is full")]
-pub struct QueueFull;
-
-struct Lane<T> {
-    class: Class,
-    share: u32,
-    waiting: VecDeque<(u64, T)>,
-    /// Where the class stands when its first waiting I/O starts.
-    start: u128,
-    served_cost: u64,
-}
+use super::lanes::{Lanes, QueueFull, Shares};
 
 /// The queues of one disk. `T` is whatever waits.
 pub struct Schedule<T> {
-    lanes: [Lane<T>; Class::ALL.len()],
+    lanes: Lanes<T>,
     depth: usize,
     in_flight: usize,
-    /// Where the I/O that started last stood: newcomers join there.
-    now: u128,
 }
 
 impl<T> Schedule<T> {
     /// At most `depth` I/Os in flight (at least 1).
     pub fn new(shares: Shares, depth: usize) -> Self {
-        let lanes = Class::ALL.map(|class| Lane {
-            class,
-            share: shares.of(class).max(1),
-            waiting: VecDeque::new(),
-            start: 0,
-            served_cost: 0,
-        });
-        Self { lanes, depth: depth.max(1), in_flight: 0, now: 0 }
-    }
-
-    fn lane(&mut self, class: Class) -> &mut Lane<T> {
-        let [client, repair, scrub, compaction] = &mut self.lanes;
-        match class {
-            Class::Client => client,
-            Class::Repair => repair,
-            Class::Scrub => scrub,
-            Class::Compaction => compaction,
-        }
+        Self { lanes: Lanes::new(shares), depth: depth.max(1), in_flight: 0 }
     }
 
     /// Queues an I/O of a cost.
     ///
     /// # Errors
-    /// When [`OSD_CLASS_QUEUE_MAX`] of its class wait already.
+    /// When as many of its class wait as may.
     pub fn offer(&mut self, class: Class, cost: u64, item: T) -> Result<(), QueueFull> {
-        let now = self.now;
-        let lane = self.lane(class);
-        if lane.waiting.len() >= OSD_CLASS_QUEUE_MAX {
-            return Err(QueueFull);
-        }
-        if lane.waiting.is_empty() {
-            lane.start = lane.start.max(now);
-        }
-        lane.waiting.push_back((cost, item));
-        Ok(())
+        self.lanes.join(class, cost, item)
     }
 
     /// The I/O that starts now, if one waits and not too many are in flight. [`Schedule::done`] ends it.
@@ -119,11 +33,7 @@ impl<T> Schedule<T> {
         if self.in_flight >= self.depth {
             return None;
         }
-        let lane = self.lanes.iter_mut().filter(|lane| !lane.waiting.is_empty()).min_by_key(|lane| lane.start)?;
-        let (cost, item) = lane.waiting.pop_front()?;
-        self.now = lane.start;
-        lane.start += u128::from(cost) * SCALE / u128::from(lane.share);
-        lane.served_cost = lane.served_cost.saturating_add(cost);
+        let item = self.lanes.serve()?;
         self.in_flight += 1;
         Some(item)
     }
@@ -136,11 +46,11 @@ impl<T> Schedule<T> {
 
     /// Takes back what waits and is not wanted any more.
     pub fn withdraw(&mut self, class: Class, unwanted: impl Fn(&T) -> bool) {
-        self.lane(class).waiting.retain(|(_, item)| !unwanted(item));
+        self.lanes.withdraw(class, unwanted);
     }
 
     pub fn waiting(&self) -> usize {
-        self.lanes.iter().map(|lane| lane.waiting.len()).sum()
+        self.lanes.waiting()
     }
 
     pub fn in_flight(&self) -> usize {
@@ -149,13 +59,16 @@ impl<T> Schedule<T> {
 
     /// The cost of all I/Os of a class that have started.
     pub fn served_cost(&self, class: Class) -> u64 {
-        self.lanes.iter().find(|lane| lane.class == class).map_or(0, |lane| lane.served_cost)
+        self.lanes.served_cost(class)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
     use proptest::prelude::*;
+    use shingle_proto::limits::{OSD_CLASS_QUEUE_MAX, OSD_SHARE_MAX};
 
     use super::*;
 

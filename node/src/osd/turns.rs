@@ -13,8 +13,9 @@ use shingle_hw::zone::ZoneId;
 use shingle_proto::frame::Class;
 
 use super::cost::Prices;
+use super::lanes::QueueFull;
 use super::policy::DiskPolicy;
-use super::schedule::{QueueFull, Schedule};
+use super::schedule::Schedule;
 
 #[derive(Default)]
 struct Waiter {
@@ -67,13 +68,18 @@ impl Turns {
         Self { schedule: Rc::new(RefCell::new(schedule)), prices: Rc::new(policy.prices()), zones }
     }
 
+    /// What a transfer of `bytes` in a zone counts for when classes share the disk.
+    pub fn cost(&self, zone: ZoneId, bytes: u64) -> u64 {
+        self.prices.at(zone.0, self.zones).of(bytes)
+    }
+
     /// Waits for a turn of a transfer of `bytes` in a zone.
     ///
     /// # Errors
     /// When too many of the class wait already: the caller is told to slow down.
     pub async fn take(&self, class: Class, zone: ZoneId, bytes: u64) -> Result<Turn, QueueFull> {
         let waiter = Rc::new(Waiter::default());
-        let cost = self.prices.at(zone.0, self.zones).of(bytes);
+        let cost = self.cost(zone, bytes);
         self.schedule.borrow_mut().offer(class, cost, waiter.clone())?;
         let mut place = InQueue { turns: self, class, waiter: Some(waiter) };
         self.dispatch();

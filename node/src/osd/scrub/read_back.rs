@@ -123,7 +123,8 @@ impl Osd {
     ) -> Result<Result<(Buffer, Grant), DeviceError>, Interrupted> {
         let Some(spot) = Spot::at(offset_in_extent, self.layout()) else { return Err(Interrupted) };
         let zone = self.layout().zone(extent.header.slot, spot.zone);
-        let grant = self.budgets.read.wait(bytes).await.ok_or(Interrupted)?;
+        let cost = || self.turns.cost(zone, bytes);
+        let grant = self.budgets.read.wait(Class::Scrub, bytes, cost).await.map_err(|_| Interrupted)?;
         let read = self.read_device(Class::Scrub, zone, spot.offset_bytes, bytes as usize, grant).await;
         let Ok((outcome, grant)) = read else { return Err(Interrupted) };
         count(&self.scrub.bytes, bytes);
