@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
@@ -69,44 +68,4 @@ pub fn spawn_joined<T: 'static>(
         }),
     );
     async move { receiver.await.ok() }
-}
-
-/// A future that is seen through whoever stops waiting for it: dropped before its end, it goes on as a task of its own.
-/// Nothing is spawned otherwise.
-pub fn see_through<T: 'static>(
-    tasks: &Rc<dyn Tasks>,
-    name: &'static str,
-    future: impl Future<Output = T> + 'static,
-) -> impl Future<Output = T> + Unpin + 'static {
-    SeenThrough { tasks: tasks.clone(), name, future: Some(Box::pin(future)) }
-}
-
-struct SeenThrough<T: 'static> {
-    tasks: Rc<dyn Tasks>,
-    name: &'static str,
-    /// Gone when it has ended, or was never begun.
-    future: Option<LocalFuture<'static, T>>,
-}
-
-impl<T: 'static> Future for SeenThrough<T> {
-    type Output = T;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
-        let outcome = match &mut self.future {
-            Some(future) => future.as_mut().poll(context),
-            None => panic!("a future is not polled after its end"),
-        };
-        if outcome.is_ready() {
-            self.future = None;
-        }
-        outcome
-    }
-}
-
-impl<T: 'static> Drop for SeenThrough<T> {
-    fn drop(&mut self) {
-        if let Some(future) = self.future.take() {
-            self.tasks.spawn(self.name, Box::pin(async move { drop(future.await) }));
-        }
-    }
 }

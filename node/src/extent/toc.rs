@@ -60,6 +60,26 @@ fn fingerprint(hash: &BlockHash, put_id: PutId) -> u64 {
     u64::from_le_bytes([a, b, c, d, e, f, g, h]) ^ put_id.0.rotate_left(32)
 }
 
+/// The first entry whose fingerprint is not below the wanted one. Fingerprints are uniform, so it lies as far in as the
+/// wanted one in all numbers, give or take the square root of the length: a search there touches a few lines of cache
+/// where one of the whole touches a new one at nearly every step.
+fn first_at(entries: &[Entry], wanted: u64) -> usize {
+    let length = entries.len();
+    let guess = usize::try_from((u128::from(wanted) * length as u128) >> 64).unwrap_or(length);
+    let mut reach = length.isqrt() + 1;
+    loop {
+        let (low, high) = (guess.saturating_sub(reach), guess.saturating_add(reach).min(length));
+        let below = |index: usize| entries.get(index).is_some_and(|entry| entry.fingerprint < wanted);
+        let starts_inside = low == 0 || below(low - 1);
+        let ends_inside = high == length || !below(high);
+        if starts_inside && ends_inside {
+            let near = entries.get(low..high).unwrap_or_default();
+            return low + near.partition_point(|entry| entry.fingerprint < wanted);
+        }
+        reach = reach.saturating_mul(8);
+    }
+}
+
 impl Toc {
     pub fn new() -> Self {
         Self { shape: Shape::Open(BTreeMap::new()) }
@@ -91,7 +111,7 @@ impl Toc {
                 .map(|(&(_, offset_units), &units)| Place { offset_units, units })
                 .collect(),
             Shape::Closed(entries) => {
-                let first = entries.partition_point(|entry| entry.fingerprint < wanted);
+                let first = first_at(entries, wanted);
                 let same = entries.iter().skip(first).take_while(|entry| entry.fingerprint == wanted);
                 let mut places: Vec<Place> = same.map(|entry| entry.place).collect();
                 places.reverse();

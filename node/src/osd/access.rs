@@ -7,7 +7,6 @@ use shingle_hw::device::Part;
 use shingle_hw::error::DeviceError;
 use shingle_hw::zone::ZoneId;
 use shingle_proto::frame::Class;
-use shingle_seam::tasks::see_through;
 
 use super::budget::NoRoom;
 use super::lanes::QueueFull;
@@ -52,14 +51,10 @@ impl Osd {
         bytes: usize,
         held: H,
     ) -> Result<(Result<Buffer, DeviceError>, H), QueueFull> {
-        let turn = self.turns.take(class, zone, bytes as u64).await?;
         let device = self.device.clone();
-        let reading = async move {
-            let outcome = reader::read(&*device, zone, offset_bytes, bytes).await;
-            drop(turn);
-            (outcome, held)
-        };
-        let done = see_through(&self.world.tasks, "abandoned read", reading).await;
+        let reading = async move { (reader::read(&*device, zone, offset_bytes, bytes).await, held) };
+        let abandoned = (&self.world.tasks, "abandoned read");
+        let done = self.turns.run(abandoned, (class, zone, bytes as u64), reading).await?;
         if bytes >= LOOK_LATER_BYTES {
             self.world.tasks.yield_now().await;
         }

@@ -4,29 +4,33 @@
 //! A turn belongs to the command, not to who asked for it: whoever stops waiting for a command that has started leaves
 //! it to a task that sees it through, so a stalled disk never gets more than its depth (invariant 9).
 
+mod command;
+
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
 use shingle_hw::zone::ZoneId;
 use shingle_proto::frame::Class;
+use shingle_seam::tasks::Tasks;
 
+use self::command::{Run, Runner};
 use super::cost::Prices;
 use super::lanes::QueueFull;
 use super::policy::DiskPolicy;
 use super::schedule::Schedule;
 
-#[derive(Default)]
-struct Waiter {
-    granted: Cell<bool>,
-    waker: RefCell<Option<Waker>>,
+/// What waits in the schedule.
+trait Waiter {
+    /// Its turn has come.
+    fn granted(&self);
 }
 
 /// The turns of one disk. Clones give out the same ones.
 #[derive(Clone)]
 pub struct Turns {
-    schedule: Rc<RefCell<Schedule<Rc<Waiter>>>>,
+    schedule: Rc<RefCell<Schedule<Rc<dyn Waiter>>>>,
     prices: Rc<Prices>,
     zones: u32,
 }
@@ -40,24 +44,6 @@ impl Drop for Turn {
     fn drop(&mut self) {
         self.turns.schedule.borrow_mut().done();
         self.turns.dispatch();
-    }
-}
-
-/// A place in the queue; given up when dropped.
-struct InQueue<'a> {
-    turns: &'a Turns,
-    class: Class,
-    waiter: Option<Rc<Waiter>>,
-}
-
-impl Drop for InQueue<'_> {
-    fn drop(&mut self) {
-        let Some(waiter) = self.waiter.take() else { return };
-        if waiter.granted.get() {
-            drop(Turn { turns: self.turns.clone() });
-        } else {
-            self.turns.schedule.borrow_mut().withdraw(self.class, |other| Rc::ptr_eq(other, &waiter));
-        }
     }
 }
 
@@ -78,9 +64,8 @@ impl Turns {
     /// # Errors
     /// When too many of the class wait already: the caller is told to slow down.
     pub async fn take(&self, class: Class, zone: ZoneId, bytes: u64) -> Result<Turn, QueueFull> {
-        let waiter = Rc::new(Waiter::default());
-        let cost = self.cost(zone, bytes);
-        self.schedule.borrow_mut().offer(class, cost, waiter.clone())?;
+        let waiter = Rc::new(Taker::default());
+        self.offer(class, zone, bytes, waiter.clone())?;
         let mut place = InQueue { turns: self, class, waiter: Some(waiter) };
         self.dispatch();
         poll_fn(|context| {
@@ -96,15 +81,38 @@ impl Turns {
         Ok(Turn { turns: self.clone() })
     }
 
+    /// Runs a command that transfers `bytes` in a zone when its turn comes. Whoever gives a turn back begins the next
+    /// command on the spot, before anything is done with what the last one brought: a device with a full queue stays
+    /// full. Dropped before it begins, nothing of it happens; dropped later, it goes on as a task called `abandoned`.
+    ///
+    /// # Errors
+    /// When too many of the class wait already: the caller is told to slow down.
+    pub async fn run<T: 'static>(
+        &self,
+        (tasks, abandoned): (&Rc<dyn Tasks>, &'static str),
+        (class, zone, bytes): (Class, ZoneId, u64),
+        command: impl Future<Output = T> + 'static,
+    ) -> Result<T, QueueFull> {
+        let runner = Runner::new(command);
+        self.offer(class, zone, bytes, runner.clone())?;
+        let run = Run::new(self, class, runner, tasks, abandoned);
+        Ok(run.await)
+    }
+
+    fn offer(&self, class: Class, zone: ZoneId, bytes: u64, waiter: Rc<dyn Waiter>) -> Result<(), QueueFull> {
+        self.schedule.borrow_mut().offer(class, self.cost(zone, bytes), waiter)
+    }
+
+    fn withdraw<W>(&self, class: Class, unwanted: &Rc<W>) {
+        let same = |other: &Rc<dyn Waiter>| std::ptr::addr_eq(Rc::as_ptr(other), Rc::as_ptr(unwanted));
+        self.schedule.borrow_mut().withdraw(class, same);
+    }
+
     fn dispatch(&self) {
         loop {
             let next = self.schedule.borrow_mut().start_next();
             let Some(waiter) = next else { return };
-            waiter.granted.set(true);
-            let waker = waiter.waker.take();
-            if let Some(waker) = waker {
-                waker.wake();
-            }
+            waiter.granted();
         }
     }
 
@@ -121,6 +129,41 @@ impl Turns {
     /// What the classes have used so far, in bytes and positioning; see [`Schedule::served_cost`].
     pub fn served_cost(&self, class: Class) -> u64 {
         self.schedule.borrow().served_cost(class)
+    }
+}
+
+/// Waits for a turn to do with as it likes.
+#[derive(Default)]
+struct Taker {
+    granted: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Waiter for Taker {
+    fn granted(&self) {
+        self.granted.set(true);
+        let waker = self.waker.take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+/// A taker's place in the queue; given up when dropped.
+struct InQueue<'a> {
+    turns: &'a Turns,
+    class: Class,
+    waiter: Option<Rc<Taker>>,
+}
+
+impl Drop for InQueue<'_> {
+    fn drop(&mut self) {
+        let Some(waiter) = self.waiter.take() else { return };
+        if waiter.granted.get() {
+            drop(Turn { turns: self.turns.clone() });
+        } else {
+            self.turns.withdraw(self.class, &waiter);
+        }
     }
 }
 
