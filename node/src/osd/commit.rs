@@ -35,7 +35,7 @@ pub(super) struct Written {
 /// What becomes true with the flush. The grant pays for the bytes until then.
 enum Done {
     Created,
-    Record { record: Record, _grant: Grant },
+    Record { record: Record, grant: Grant },
     Closed,
 }
 
@@ -150,7 +150,7 @@ impl Osd {
         let bytes = item.bytes;
         let done = match item.work {
             Work::Header => Done::Created,
-            Work::Record { record, grant } => Done::Record { record, _grant: grant },
+            Work::Record { record, grant } => Done::Record { record, grant },
             Work::Close(_) | Work::Seal => Done::Closed,
         };
         let offset_bytes = item.spot.offset_in_extent(self.layout());
@@ -249,6 +249,9 @@ impl Osd {
                 }
                 answer(extent.creating.take(), &Ok(self.layout().payload_bytes()));
             }
+            Done::Record { record, grant } if !self.outlasts_its_zone(&extent, offset_bytes, &record) => {
+                self.refuse(&extent, &Work::Record { record, grant });
+            }
             Done::Record { record, .. } => {
                 let bytes = record.bytes();
                 extent.durable_sequence.set(record.sequence);
@@ -282,7 +285,7 @@ impl Osd {
         for Written { extent, done, .. } in batch {
             match done {
                 Done::Created => self.refuse(&extent, &Work::Header),
-                Done::Record { record, _grant } => self.refuse(&extent, &Work::Record { record, grant: _grant }),
+                Done::Record { record, grant } => self.refuse(&extent, &Work::Record { record, grant }),
                 Done::Closed => self.submit(&extent, self.seal_item()),
             }
         }

@@ -10,11 +10,12 @@ use shingle_hw::error::DeviceError;
 use shingle_hw::zone::{ZoneCondition, ZoneId};
 use shingle_proto::ids::{BlockHash, ExtentId, PutId};
 use shingle_proto::limits::{HEARTBEAT_INTERVAL_MS, SHARD_FINDINGS_MAX};
-use shingle_proto::message::FindingKind;
+use shingle_proto::message::{FindingKind, OsdState};
 
 use super::extent::{Extent, State};
 use super::store::Osd;
 use crate::extent::closed::read_closing;
+use crate::extent::footer::TocEntry;
 use crate::extent::format::SECTOR_BYTES;
 use crate::extent::journal::SlotHealth;
 use crate::extent::placement::Spot;
@@ -25,9 +26,26 @@ use crate::extent::toc::Place;
 /// Findings of named blocks leave the other half of the list to everything else.
 const NAMED_FINDINGS_MAX: usize = SHARD_FINDINGS_MAX / 2;
 
+/// Zones that nobody reads or writes are lost unnoticed; so all are looked at so often. A report of a hundred thousand
+/// zones takes a disk less than a second.
+const LOOK_EVERY: Duration = Duration::from_secs(600);
+
 type Names = Vec<(BlockHash, PutId)>;
 
+/// What a finding of a block says.
+fn in_zone(zone: ZoneId) -> String {
+    format!("in zone {}", zone.0)
+}
+
 impl Osd {
+    /// Looks at the zones for ever, or until the disk fails.
+    pub async fn watch_zones(self: Rc<Self>) {
+        while self.state() != OsdState::Failed {
+            self.world.tasks.sleep(LOOK_EVERY).await;
+            self.probe().await;
+        }
+    }
+
     /// Looks at every zone, and retires what has gone bad since.
     ///
     /// # Errors
@@ -71,13 +89,16 @@ impl Osd {
         match extent {
             Some(extent) => {
                 let places = self.places_in(&extent, index);
-                let detail = format!("zone {} is {what}: {} records of the extent are in it", zone.0, places.len());
+                // The footer is written of these, and they are gone with it.
+                let entries = extent.entries.borrow().clone();
+                // The same words whenever it is told, however many records are durable by then: it is one finding.
+                let detail = format!("zone {} is {what}", zone.0);
                 if matches!(extent.state.get(), State::Creating | State::Open | State::Closing) {
                     self.end_extent(&extent, &detail);
                 }
                 self.findings.add(kind, self.id(), extent.header.extent, None, &detail);
                 let osd = self.clone();
-                let name = async move { osd.name_blocks(&extent, zone, kind, places).await };
+                let name = async move { osd.name_blocks(&extent, zone, kind, places, entries).await };
                 self.world.tasks.spawn("lost zone", Box::pin(name));
             }
             None => {
@@ -90,6 +111,22 @@ impl Osd {
         self.make_journal_durable_soon();
     }
 
+    /// A record has become durable. False if its zone went offline since it was written: then nobody may rely on it. In
+    /// one that turned read-only it can be read, and is told by name as those that were durable before.
+    pub(super) fn outlasts_its_zone(&self, extent: &Extent, offset_bytes: u64, record: &Record) -> bool {
+        let Some(spot) = Spot::at(offset_bytes, self.layout()) else { return true };
+        let zone = self.layout().zone(extent.header.slot, spot.zone);
+        match self.lost_zones.borrow().get(&zone) {
+            None => true,
+            Some(ZoneCondition::Offline) => false,
+            Some(_) => {
+                let name = Some((record.hash, record.put_id));
+                self.findings.add(FindingKind::ZoneReadOnly, self.id(), extent.header.extent, name, &in_zone(zone));
+                true
+            }
+        }
+    }
+
     /// Places of an extent's records in one of its zones.
     fn places_in(&self, extent: &Extent, zone_in_extent: u32) -> Vec<Place> {
         let mut places = extent.toc.borrow().places();
@@ -100,8 +137,15 @@ impl Osd {
     }
 
     /// One finding for each block in the zone, by name.
-    async fn name_blocks(self: Rc<Self>, extent: &Extent, zone: ZoneId, kind: FindingKind, places: Vec<Place>) {
-        let names = match self.names_of(extent, &places).await {
+    async fn name_blocks(
+        self: Rc<Self>,
+        extent: &Extent,
+        zone: ZoneId,
+        kind: FindingKind,
+        places: Vec<Place>,
+        entries: Vec<TocEntry>,
+    ) {
+        let names = match self.names_of(extent, &places, entries).await {
             Ok(names) => names,
             Err(cause) => {
                 tracing::error!(osd = %self.id(), extent = %extent.header.extent, %cause, "blocks of a lost zone cannot be named");
@@ -117,7 +161,7 @@ impl Osd {
         let (osd, findings, tasks) = (self.id(), self.findings.clone(), self.world.tasks.clone());
         // What follows may take long, and needs no disk.
         drop(self);
-        let detail = format!("in zone {}", zone.0);
+        let detail = in_zone(zone);
         for name in names {
             while findings.len() >= NAMED_FINDINGS_MAX {
                 tasks.sleep(Duration::from_millis(HEARTBEAT_INTERVAL_MS)).await;
@@ -127,9 +171,13 @@ impl Osd {
     }
 
     /// The names of the records at these places: from memory, from the footer, or from the records themselves.
-    async fn names_of(&self, extent: &Extent, places: &[Place]) -> Result<Names, DeviceError> {
+    async fn names_of(
+        &self,
+        extent: &Extent,
+        places: &[Place],
+        mut entries: Vec<TocEntry>,
+    ) -> Result<Names, DeviceError> {
         let wanted: std::collections::BTreeSet<u32> = places.iter().map(|place| place.offset_units).collect();
-        let mut entries = extent.entries.borrow().clone();
         if entries.is_empty()
             && let Some(place) = extent.footer.get()
         {

@@ -151,6 +151,7 @@ impl Shard {
         shard.spawn_until_stopped("heartbeats", async move { beating.send_heartbeats().await });
         for osd in &shard.osds {
             shard.spawn_until_stopped("scrub", osd.clone().run_scrub());
+            shard.spawn_until_stopped("zones", osd.clone().watch_zones());
         }
         Ok(shard)
     }

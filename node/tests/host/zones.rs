@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use shingle_hw::backend::memory::MemoryDevice;
 use shingle_hw::device::ZonedDevice;
+use shingle_hw::faulty::{CommandKind, FaultyDevice};
 use shingle_hw::geometry::Geometry;
 use shingle_hw::zone::ZoneId;
 use shingle_node::extent::scan::pointer_counts;
@@ -162,6 +163,44 @@ fn zone_lost_while_open_ends_its_extent_and_names_its_blocks() {
                 for block in &blocks[1 - zone as usize] {
                     assert_stored(&mounted.osd, 1, *block).await;
                 }
+            }
+        }
+    });
+}
+
+#[test]
+fn record_whose_zone_fails_before_it_is_durable_is_named_or_refused() {
+    rig::run(async |world| {
+        for offline in [false, true] {
+            let device = memory();
+            let tasks = world.tasks.clone();
+            let sleep = Rc::new(move |duration: Duration| tasks.sleep(duration));
+            let faulty = Rc::new(FaultyDevice::new(Rc::new(device.clone()), sleep, 1));
+            let mounted = start(&world, faulty.clone()).await.unwrap();
+            mounted.osd.create_extent(new_extent(1)).await.unwrap();
+            let (before, late) = (block(1, 5000), block(2, 5000));
+            put(&mounted.osd, 1, before).await.unwrap();
+            let slow = Duration::from_millis(50);
+            faulty.faults().set_delay(CommandKind::Flush, Some(slow..=slow));
+            let flushes = faulty.faults().seen(CommandKind::Flush);
+            let fail = async {
+                // Written, and not yet flushed.
+                rig::until(&world, "a flush", || faulty.faults().seen(CommandKind::Flush) > flushes).await;
+                match offline {
+                    true => device.set_offline(ZoneId(3)),
+                    false => device.set_read_only(ZoneId(3)),
+                }
+                mounted.osd.check_zones().await.unwrap();
+            };
+            let (stored, ()) = futures_util::future::join(put(&mounted.osd, 1, late), fail).await;
+            settle(&world).await;
+            if offline {
+                assert!(matches!(stored, Err(Refusal::DeviceFailed(_))), "nobody can read it: {stored:?}");
+                assert_eq!(named(&mounted, FindingKind::ZoneOffline, 1), hashes(&[before]));
+            } else {
+                stored.unwrap();
+                assert_stored(&mounted.osd, 1, late).await;
+                assert_eq!(named(&mounted, FindingKind::ZoneReadOnly, 1), hashes(&[before, late]));
             }
         }
     });

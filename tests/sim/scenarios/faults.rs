@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use shingle_hw::faulty::{CommandKind, Fault};
-use shingle_proto::message::CellStatus;
+use shingle_hw::zone::ZoneId;
+use shingle_proto::message::{CellStatus, FindingKind};
 use shingle_tests::sim::cell::{CellShape, SimCell};
 use shingle_tests::sim::workload::{Content, create_bucket, get, put};
 
@@ -67,6 +68,27 @@ fn a_read_that_is_wrong_is_a_finding_and_another_copy_is_served() {
             status.recent_findings.iter().map(|record| (record.id, record.finding.clone())).collect()
         };
         assert_eq!(lasting(&after), lasting(&told));
+    });
+}
+
+#[test]
+fn a_zone_that_fails_is_told_though_nobody_uses_it() {
+    let cell = SimCell::new(8, CellShape::default());
+    let inside = cell.clone();
+    cell.executor.run(LIMIT, async move {
+        inside.start().await;
+        create_bucket(&inside.core(0)).await.unwrap();
+        for number in 0..12 {
+            put(&inside.core(0), &format!("key-{number}"), Content(number).bytes()).await.unwrap();
+        }
+        // The first zone of each disk's first extent, behind one conventional zone and two of the journal.
+        (1..=2).for_each(|disk| inside.faults(2, disk).set_read_only(ZoneId(3)));
+        inside.executor.sleep(Duration::from_secs(660)).await;
+        let status = inside.status().await.unwrap();
+        let found: Vec<_> = status.finding_counts.iter().map(|count| count.kind).collect();
+        assert_eq!(found, [FindingKind::ZoneReadOnly]);
+        let told = |named: bool| status.recent_findings.iter().any(|record| record.finding.hash.is_some() == named);
+        assert!(told(false) && told(true), "the zones and what is in them: {:?}", status.recent_findings);
     });
 }
 
