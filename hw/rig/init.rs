@@ -84,11 +84,16 @@ fn mount_store() {
     panic!("rig: the store's drive does not appear");
 }
 
-/// Loads the modules in the order of the list, which has dependencies first.
+/// Loads the modules in the order of the list, which has dependencies first. Parameters of this boot come behind those of
+/// the list: the last one counts.
 fn load_modules() {
+    let of_boot = fs::read_to_string("/rig/parameters").unwrap_or_default();
     for line in must("modules", fs::read_to_string("/modules/list")).lines() {
         let (file, parameters) = line.split_once(' ').unwrap_or((line, ""));
-        if let Err(error) = load(&format!("/modules/{file}"), parameters) {
+        let name = file.trim_end_matches(".ko");
+        let own = of_boot.lines().filter_map(|line| line.split_once(' ')).find(|(module, _)| *module == name);
+        let parameters = format!("{parameters} {}", own.map_or("", |(_, parameters)| parameters));
+        if let Err(error) = load(&format!("/modules/{file}"), parameters.trim()) {
             eprintln!("rig: module {file}: {error}");
         }
         if file == "configfs.ko" {

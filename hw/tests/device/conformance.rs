@@ -56,10 +56,11 @@ fn appends_and_reads(rig: &Rig) {
     let data = pattern(1, capacity);
     let mut at = 0;
     let most = rig.device.geometry().transfer_bytes_max as usize;
-    // Large zones in larger pieces: the pieces are what takes time.
-    let unit = sector * (capacity >> 20).max(1);
-    for units in [1, 3, 2, 5, 30].iter().cycle() {
-        let end = (at + (units * unit).min(most)).min(capacity);
+    // Pieces are what takes time: behind the first ones they are larger, as many of them in every zone.
+    let large = sector * (capacity / sector / 256).max(1);
+    let units = [sector; 10].into_iter().chain(std::iter::repeat(large));
+    for (count, unit) in [1, 3, 2, 5, 30].iter().cycle().zip(units) {
+        let end = (at + (count * unit).min(most)).min(capacity);
         if at == end {
             break;
         }

@@ -119,8 +119,8 @@ fn null_blk_without_limits_and_with_an_odd_last_zone() {
 fn scsi_smr_disk() {
     let _claim = claim(&[Smr]);
     let expected = Geometry {
-        zone_bytes: 8 << 20,
-        zone_capacity_bytes: 8 << 20,
+        zone_bytes: 2 << 20,
+        zone_capacity_bytes: 2 << 20,
         conventional_zones: 3,
         open_zones_max: 8,
         ..BASE

@@ -48,9 +48,9 @@ impl NullBlk {
 
     pub fn new(name: &str, attributes: &[(&str, u32)]) -> Self {
         let root = Path::new("/sys/kernel/config/nullb");
-        wait_for("null_blk", || root.exists().then_some(()));
         let directory = root.join(name);
-        fs::create_dir(&directory).expect("configfs takes a device");
+        // The folder appears a moment before devices may be made in it.
+        wait_for("null_blk", || fs::create_dir(&directory).ok());
         for (attribute, value) in [("memory_backed", 1)].iter().chain(attributes).chain([&("power", 1)]) {
             fs::write(directory.join(attribute), value.to_string())
                 .unwrap_or_else(|error| panic!("{attribute}={value}: {error}"));
