@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use shingle_codec::hash::sha256;
-use shingle_proto::ids::{BlockHash, OsdId};
+use shingle_proto::ids::{BlockHash, ExtentId, OsdId};
 use shingle_proto::limits::FINDINGS_ANSWER_MAX;
 use shingle_proto::message::{
-    CellStatus, Finding, FindingKind, GetStatus, ListFindings, OsdState, Request, Response, Role,
+    CellStatus, Finding, FindingKind, GetStatus, GetVolumes, ListFindings, OsdState, Request, Response, Role,
 };
 use shingle_seam::on_tokio;
 use shingle_seam::rpc::{CallMeta, Peers};
@@ -98,6 +98,22 @@ impl Pair {
         [OsdId(first.osd), OsdId(second.osd)]
     }
 
+    /// The extent on an OSD that the next blocks go to: that of the open volume with the most room.
+    fn next_extent(&self, osd: OsdId) -> ExtentId {
+        let volumes = match ask(self.cell.control(), Request::GetVolumes(Box::new(GetVolumes {}))) {
+            Response::Volumes(volumes) => volumes.volumes,
+            other => panic!("{other:?}"),
+        };
+        let roomiest = volumes.iter().filter(|volume| volume.open).max_by_key(|volume| volume.free_bytes);
+        let mut members = roomiest.iter().flat_map(|volume| &volume.members);
+        ExtentId::from(&members.find(|member| member.osd == osd.0).expect("an open volume has it").extent)
+    }
+
+    /// Whether a zone in this condition was told of.
+    fn is_told(&self, kind: FindingKind) -> bool {
+        self.findings().iter().any(|finding| finding.kind == kind)
+    }
+
     fn findings(&self) -> Vec<Finding> {
         // The status shows the newest few only.
         let (mut found, mut after_id) = (Vec::new(), 0);
@@ -164,32 +180,57 @@ fn sector_of(zone: u32) -> String {
     (u64::from(zone) * ZONE_BYTES / KERNEL_SECTOR_BYTES).to_string()
 }
 
-/// The zone an extent is written to now, and a zone in the middle of another extent, away from both ends.
-fn written_and_full(records: &[Lying]) -> (u32, u32) {
-    let last = records.iter().max_by_key(|record| record.zone).expect("something was stored");
-    let written = records.iter().filter(|record| record.extent == last.extent).map(|record| record.zone).max();
-    let others: Vec<&Lying> = records.iter().filter(|record| record.extent != last.extent).collect();
-    let first = others.iter().map(|record| record.zone).min().expect("two extents are open");
-    let full = others.iter().map(|record| record.zone).find(|zone| *zone > first);
-    (written.expect("a zone"), full.expect("an extent reaches into its second zone"))
+/// The zone that this extent is written to now, and one in the middle of another extent, away from both ends.
+fn written_and_full(records: &[Lying], open: ExtentId) -> (u32, u32) {
+    let (own, others): (Vec<&Lying>, Vec<&Lying>) = records.iter().partition(|record| record.extent == open);
+    let written = own.iter().map(|record| record.zone).max();
+    let behind_first =
+        |record: &&&Lying| others.iter().any(|other| other.extent == record.extent && other.zone < record.zone);
+    let full = others.iter().find(behind_first).map(|record| record.zone);
+    (written.expect("something was stored in it"), full.expect("another extent reaches into its second zone"))
 }
 
 #[test]
 fn blocks_of_failed_zones_are_told_one_by_one_and_served_from_the_other_copy() {
     let mut pair = Pair::start("zones");
-    pair.store(1..110);
+    let mut stored = 80;
+    pair.store(1..stored);
     let [osd, _] = pair.osds();
-    let lying = pair.records(0);
-    let (read_only, offline) = written_and_full(&lying);
+    let (lying, next) = loop {
+        let (lying, next) = (pair.records(0), pair.next_extent(osd));
+        if lying.iter().any(|record| record.extent == next) {
+            break (lying, next);
+        }
+        // Another one was full.
+        pair.store(stored..stored + 10);
+        stored += 10;
+    };
+    let (read_only, offline) = written_and_full(&lying, next);
     pair.disks[0].set("zone_readonly", &sector_of(read_only));
     pair.disks[0].set("zone_offline", &sector_of(offline));
-    // Writes meet the first zone, and go on elsewhere on the same disk.
-    pair.store(110..140);
-    assert_eq!(pair.unreadable(), BTreeSet::new());
+    // Writes meet the first zone, and go on elsewhere on the same disk. Which volume a block goes to, and which copy is
+    // read, is chance: it goes on until both zones were met.
+    let stored_before = stored;
+    while !pair.is_told(FindingKind::ZoneReadOnly) {
+        assert!(stored < stored_before + 100, "no write has met zone {read_only}\n{}", logs());
+        pair.store(stored..stored + 10);
+        stored += 10;
+    }
+    let mut reads = 0;
+    while reads == 0 || !pair.is_told(FindingKind::ZoneOffline) {
+        assert_eq!(pair.unreadable(), BTreeSet::new());
+        reads += 1;
+        assert!(reads < 10, "no read has met zone {offline}\n{}", logs());
+    }
     let in_read_only = hits(osd, &lying, |record| record.zone == read_only);
     let in_offline = hits(osd, &lying, |record| record.zone == offline);
     assert!(!in_read_only.is_empty() && !in_offline.is_empty(), "both zones hold something");
-    println!("hit: {} blocks in zone {read_only}, {} in zone {offline}", in_read_only.len(), in_offline.len());
+    println!(
+        "hit: {} blocks in zone {read_only}, met after {} files, {} in zone {offline}, met after {reads} reads of all",
+        in_read_only.len(),
+        stored - stored_before,
+        in_offline.len()
+    );
     let both = in_read_only.union(&in_offline).copied().collect();
     let judged = |pair: &Pair| {
         let findings = pair.findings_naming(&both);
@@ -207,7 +248,7 @@ fn blocks_of_failed_zones_are_told_one_by_one_and_served_from_the_other_copy() {
     // The same from the disk alone.
     pair.restart_first();
     pair.cell.wait_until_writable();
-    pair.store(140..145);
+    pair.store(stored..stored + 5);
     assert_eq!(pair.unreadable(), BTreeSet::new());
     judged(&pair);
     pair.osds();
