@@ -24,6 +24,7 @@ use glommio::net::{TcpListener, TcpStream};
 use glommio::{LocalExecutorBuilder, Placement, Task};
 use local_sync::oneshot;
 use rustix::event::{EventfdFlags, eventfd};
+use rustix::process::{Resource, getrlimit};
 
 use crate::World;
 use crate::clock::SystemClock;
@@ -37,6 +38,8 @@ use crate::tasks::{CpuJob, LocalFuture, Tasks};
 
 /// glommio's own I/O buffers, per shard. Block bytes never pass through them; they count against RLIMIT_MEMLOCK.
 const IO_MEMORY_BYTES: usize = 64 * 1024;
+/// Below this limit of locked memory glommio does not start.
+const LOCKED_MEMORY_MIN: u64 = 512 * 1024;
 /// Entries of each of glommio's three rings: sockets and timers only, the disks have a ring of their own.
 const RING_ENTRIES: usize = 256;
 /// Threads of a shard's CPU pool. A shard has a core of its own and hands over only what would make it miss beats.
@@ -57,6 +60,7 @@ pub fn run_shard(
         .ring_depth(RING_ENTRIES)
         .spin_before_park(Duration::ZERO);
     std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        check_locked_memory()?;
         let executor = builder.make().map_err(io::Error::from)?;
         executor.run(async move {
             let ended = Rc::new(Cell::new(false));
@@ -65,6 +69,24 @@ pub fn run_shard(
             Ok(())
         })
     })
+}
+
+/// glommio refuses a lower limit with two bare numbers, and tries to register its buffers above it, which it may fail to do.
+fn check_locked_memory() -> io::Result<()> {
+    let limit = getrlimit(Resource::Memlock).current;
+    locked_memory_suffices(limit).map_err(io::Error::other)
+}
+
+/// `limit_bytes`: none is no limit.
+fn locked_memory_suffices(limit_bytes: Option<u64>) -> Result<(), String> {
+    let (limit_bytes, least) = (limit_bytes.unwrap_or(u64::MAX), LOCKED_MEMORY_MIN);
+    if limit_bytes >= least {
+        return Ok(());
+    }
+    let (limit, least) = (limit_bytes / 1024, least / 1024);
+    Err(format!(
+        "this process may lock {limit} KiB of memory, a shard needs {least}: raise `ulimit -l` or LimitMEMLOCK"
+    ))
 }
 
 fn world(ended: Rc<Cell<bool>>) -> io::Result<World> {
@@ -327,5 +349,20 @@ impl AsyncWrite for Half {
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut *self.0.borrow_mut()).poll_close(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_of_locked_memory_that_is_too_low_is_told_with_what_to_raise() {
+        assert_eq!(locked_memory_suffices(None), Ok(()));
+        assert_eq!(locked_memory_suffices(Some(LOCKED_MEMORY_MIN)), Ok(()));
+        let told = locked_memory_suffices(Some(64 * 1024)).unwrap_err();
+        for part in ["64 KiB", "512", "ulimit -l", "LimitMEMLOCK"] {
+            assert!(told.contains(part), "{told}");
+        }
     }
 }
