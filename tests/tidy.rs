@@ -359,7 +359,9 @@ fn formats_have_their_page_and_their_golden_bytes() {
     for page in ["node/src/extent/FORMAT.md", "control/src/tables/KEYS.md"] {
         assert!(files.contains(page), "{page} describes every byte");
     }
-    for fixtures in ["tests/fixtures/extent/", "tests/fixtures/tables/", "tests/fixtures/wire/"] {
+    for fixtures in
+        ["tests/fixtures/drive/", "tests/fixtures/extent/", "tests/fixtures/tables/", "tests/fixtures/wire/"]
+    {
         assert!(files.iter().any(|path| path.starts_with(fixtures)), "golden bytes in {fixtures}");
     }
 }

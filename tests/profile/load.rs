@@ -31,6 +31,8 @@ pub struct Load {
     pub clients: u64,
     /// Requests of clients in all.
     pub requests: u64,
+    /// What the shard may hold, in bytes.
+    pub budget_bytes: u64,
 }
 
 /// The record of a number, in one of the extents from `first` on.
@@ -68,7 +70,7 @@ async fn append(osd: &Rc<Osd>, key: AppendKey, bytes: u32) {
 pub fn appends(drive: &DriveProfile, seed: u64, policy: DiskPolicy, load: Load) -> Outcome {
     let (executor, drive) = (Executor::new(seed), drive.clone());
     executor.clone().run(LIMIT, async move {
-        let (world, osd) = start(&executor, &drive, seed, policy).await;
+        let (world, osd) = start(&executor, &drive, seed, policy, load.budget_bytes).await;
         create_extents(&osd, 0..EXTENTS).await;
         let began = world.clock.now();
         let (next, latencies) = (Cell::new(0), RefCell::new(Vec::new()));
@@ -130,7 +132,7 @@ fn read_beside(
 ) -> Outcome {
     let (executor, drive) = (Executor::new(seed), drive.clone());
     executor.clone().run(LIMIT, async move {
-        let (world, osd): (World, _) = start(&executor, &drive, seed, policy).await;
+        let (world, osd): (World, _) = start(&executor, &drive, seed, policy, load.budget_bytes).await;
         let others_first = prepare(osd.clone()).await;
         for first in BTreeSet::from([0, others_first]) {
             for number in 0..RECORDS {

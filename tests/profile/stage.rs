@@ -18,7 +18,6 @@ use shingle_node::osd::mount::{Disk, mount, write_label};
 use shingle_node::osd::policy::DiskPolicy;
 use shingle_node::osd::store::Osd;
 use shingle_proto::ids::CellId;
-use shingle_proto::limits::SHARD_BUDGET_BYTES_DEFAULT;
 use shingle_seam::World;
 
 use crate::sim::executor::{Executor, ProcessId};
@@ -61,13 +60,19 @@ pub fn measure(drive: &DriveProfile, seed: u64) -> MeasuredProfile {
 }
 
 /// A fresh drive with a fresh OSD on it.
-pub async fn start(executor: &Executor, drive: &DriveProfile, seed: u64, policy: DiskPolicy) -> (World, Rc<Osd>) {
+/// `budget_bytes` is what its shard may hold.
+pub async fn start(
+    executor: &Executor,
+    drive: &DriveProfile,
+    seed: u64,
+    policy: DiskPolicy,
+    budget_bytes: u64,
+) -> (World, Rc<Osd>) {
     let world = world(executor, &Network::new(executor), HOST);
     let drive = ModelledDrive::new(drive, Rc::new(VirtualTime(executor.clone())), "profiled", seed);
     let disk = Disk::from(drive.device());
     let label = write_label(&world, &disk, CellId(1)).await.expect("a fresh drive takes a label");
-    // More than a host's default: large reads wait for the disk, by their class, and not for memory.
-    let budgets = Budgets::shared(8 * SHARD_BUDGET_BYTES_DEFAULT, 1, policy).remove(0);
+    let budgets = Budgets::shared(budget_bytes, 1, policy).remove(0);
     let findings = Rc::<Findings>::default();
     let (osd, _) = mount(world.clone(), disk, label, findings, budgets).await.expect("a fresh drive mounts");
     (world, osd)

@@ -12,8 +12,9 @@ use super::performance::ACCESS_BY_RADIUS;
 use super::report::Report;
 use crate::geometry::{Geometry, InKebabCase};
 
-/// The version of the document that is written. What /1 lacks is `access-ms` of an envelope.
-pub const SCHEMA: &str = "shingle-drive/2";
+/// The version of the document that is written. What /1 lacks is `access-ms` of an envelope; what /1 and /2 lack is
+/// `depths`, and they have `queue-depth` instead.
+pub const SCHEMA: &str = "shingle-drive/3";
 
 /// One drive, or its family.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,11 +32,11 @@ pub struct MeasuredProfile {
     /// Append of the smallest size and flush, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flush_cost_ms: Option<f64>,
-    /// Smallest durable batch that reaches 90 % of the best rate.
+    /// Smallest durable batch that reaches 90 % of the best rate of one after the other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch_bytes: Option<u64>,
-    /// Reads in flight that bring nine tenths of the best rate at which none takes more than ten times what it takes alone,
-    /// of the size that needs most.
+    /// One depth for all sizes: what the size needs that needs most. Not measured any more: larger transfers only wait in
+    /// so deep a queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue_depth: Option<u32>,
     /// A single 4 KiB read at a random place: its mean, in milliseconds. What positioning costs.
@@ -50,9 +51,22 @@ pub struct MeasuredProfile {
     /// What was flushed survived every power cut of the run; absent: not tested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub power_loss_safe: Option<bool>,
+    /// Reads in flight that are worth having, by their size, the smallest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub depths: Vec<AtSize>,
     /// Rates and times by radius, outer zones first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub envelope: Vec<AtRadius>,
+}
+
+/// How deep a queue of reads of one size should be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct AtSize {
+    pub bytes: u64,
+    /// The least depth whose rate is within 5 % of the best, among the depths at which none takes more than ten times what
+    /// it takes alone.
+    pub in_flight: u32,
 }
 
 /// What the drive does at a radius.
@@ -69,8 +83,9 @@ pub struct AtRadius {
     pub access_ms: Option<f64>,
 }
 
-/// The curves of P-03.
-const READS: [&str; 3] = ["random read of 4 KiB", "random read of 64 KiB", "random read of 1024 KiB"];
+/// The curves of P-03, by the size of the reads.
+const READS: [(u64, &str); 3] =
+    [(4 << 10, "random read of 4 KiB"), (64 << 10, "random read of 64 KiB"), (1 << 20, "random read of 1024 KiB")];
 
 impl MeasuredProfile {
     /// What a report says of its drive.
@@ -78,7 +93,7 @@ impl MeasuredProfile {
         let device = &report.device;
         let single = report.test("P-03").and_then(|test| test.findings.latencies.first());
         let tail = single.and_then(|latency| latency.quantile("p95").or_else(|| latency.quantile("p90")));
-        let access_ms = report.metric("random_read_4k_1");
+        let depth = |(bytes, curve)| Some(AtSize { bytes, in_flight: depth(&points(report, "P-03", curve))? });
         let cuts = report.test("F-01").map(|test| test.status);
         Self {
             serial: device.serial.clone(),
@@ -86,10 +101,7 @@ impl MeasuredProfile {
             run: report.run.id.clone(),
             flush_cost_ms: report.metric("flush_cost"),
             batch_bytes: report.metric("smallest_batch_at_90_percent").map(|kib| (kib * 1024.0) as u64),
-            queue_depth: access_ms.and_then(|alone_ms| {
-                READS.iter().filter_map(|curve| depth(&points(report, "P-03", curve), alone_ms)).max()
-            }),
-            access_ms,
+            access_ms: report.metric("random_read_4k_1"),
             hedge_ms: tail.map(|tail| tail.v),
             idle_penalty_ms: report.metric("idle_penalty"),
             power_loss_safe: match cuts {
@@ -97,6 +109,7 @@ impl MeasuredProfile {
                 Some(Status::Fail) => Some(false),
                 _ => None,
             },
+            depths: READS.into_iter().filter_map(depth).collect(),
             envelope: envelope(report),
             ..Self::unmeasured(&device.model, &device.geometry)
         }
@@ -118,6 +131,7 @@ impl MeasuredProfile {
             hedge_ms: None,
             idle_penalty_ms: None,
             power_loss_safe: None,
+            depths: Vec::new(),
             envelope: Vec::new(),
         }
     }
@@ -172,15 +186,19 @@ fn between(points: &[[f64; 2]], x: f64) -> Option<f64> {
     inside.or(if x < *first { Some(*y_first) } else { (x > *last).then_some(*y_last) })
 }
 
+/// Part of the best rate that is as good as it.
+const NEAR_BEST: f64 = 0.95;
 /// Times what a read takes alone that one may take in a queue.
 const WAIT_FACTOR: f64 = 10.0;
 
-/// The least depth of a curve that brings nine tenths of the best rate, among the depths at which a read takes at most ten
-/// times what it takes alone. Deeper queues move more, but what is in the drive is beyond the host's say who goes first.
-fn depth(points: &[[f64; 2]], alone_ms: f64) -> Option<u32> {
-    let pays = |[depth, rate]: &&[f64; 2]| depth / rate * 1e3 <= WAIT_FACTOR * alone_ms;
+/// The least depth of a curve whose rate is near the best, among the depths at which a read takes at most ten times what it
+/// takes alone. Deeper queues move more, but what is in the drive is beyond the host's say who goes first.
+fn depth(points: &[[f64; 2]]) -> Option<u32> {
+    let alone = points.iter().find(|[depth, _]| *depth == 1.0)?;
+    let wait = |[depth, rate]: &[f64; 2]| depth / rate;
+    let pays = |point: &&[f64; 2]| wait(point) <= WAIT_FACTOR * wait(alone);
     let best = points.iter().filter(pays).map(|[_, rate]| *rate).fold(0.0, f64::max);
-    points.iter().filter(pays).find(|[_, rate]| *rate >= 0.9 * best).map(|[depth, _]| *depth as u32)
+    points.iter().filter(pays).find(|[_, rate]| *rate >= NEAR_BEST * best).map(|[depth, _]| *depth as u32)
 }
 
 #[cfg(test)]
@@ -190,11 +208,13 @@ mod tests {
     #[test]
     fn a_queue_is_as_deep_as_it_pays_and_waits_stay_bounded() {
         let disk = [[1.0, 85.0], [4.0, 125.0], [16.0, 219.0], [32.0, 317.0], [64.0, 361.0], [128.0, 451.0]];
-        assert_eq!(depth(&disk, 11.8), Some(32), "64 reads in flight take 177 ms each");
+        assert_eq!(depth(&disk), Some(32), "64 reads in flight take 177 ms each, 15 times one alone");
         let flash = [[1.0, 14_457.0], [16.0, 189_389.0], [64.0, 387_754.0], [128.0, 437_193.0], [256.0, 483_071.0]];
-        assert_eq!(depth(&flash, 0.069), Some(128), "nine tenths of the most");
-        assert_eq!(depth(&[[1.0, 80.0], [4.0, 82.0]], 12.0), Some(1));
-        assert_eq!((depth(&[], 1.0), depth(&disk, 0.1)), (None, None));
+        assert_eq!(depth(&flash), Some(256), "each depth brings a tenth more");
+        let saturated = [[1.0, 12_000.0], [2.0, 23_000.0], [4.0, 42_000.0], [8.0, 49_900.0], [32.0, 50_000.0]];
+        assert_eq!(depth(&saturated), Some(8), "deeper queues only make reads wait");
+        assert_eq!(depth(&[[1.0, 80.0], [4.0, 82.0]]), Some(1));
+        assert_eq!((depth(&[]), depth(&disk[1..])), (None, None), "nobody knows what one takes alone");
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub mod budget;
 mod close;
 mod commit;
 pub mod cost;
+pub mod depth;
 pub mod extent;
 pub mod fetch;
 pub mod findings;

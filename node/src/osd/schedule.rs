@@ -1,52 +1,65 @@
-//! Whose I/O goes to the disk next: its lanes say who (see `lanes`), and so many are in flight at once. Pure: no clock,
-//! no device, no task.
+//! Whose I/O goes to the disk next: its lanes say who (see `lanes`), and one goes as long as the disk's queue is not full
+//! (see `depth`). Pure: no clock, no device, no task.
 //!
 //! An I/O costs what whoever offers it says (see `cost`).
 
 use shingle_proto::frame::Class;
 
+use super::depth::FULL;
 use super::lanes::{Lanes, QueueFull, Shares};
+
+/// What an I/O takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// Of its class's share.
+    pub cost: u64,
+    /// Of the disk's queue while it is in flight.
+    pub part: u64,
+}
 
 /// The queues of one disk. `T` is whatever waits.
 pub struct Schedule<T> {
-    lanes: Lanes<T>,
-    depth: usize,
+    lanes: Lanes<(u64, T)>,
+    /// The parts of the disk's queue that are taken.
+    taken: u64,
     in_flight: usize,
 }
 
 impl<T> Schedule<T> {
-    /// At most `depth` I/Os in flight (at least 1).
-    pub fn new(shares: Shares, depth: usize) -> Self {
-        Self { lanes: Lanes::new(shares), depth: depth.max(1), in_flight: 0 }
+    pub fn new(shares: Shares) -> Self {
+        Self { lanes: Lanes::new(shares), taken: 0, in_flight: 0 }
     }
 
-    /// Queues an I/O of a cost.
+    /// Queues an I/O.
     ///
     /// # Errors
     /// When as many of its class wait as may.
-    pub fn offer(&mut self, class: Class, cost: u64, item: T) -> Result<(), QueueFull> {
-        self.lanes.join(class, cost, item)
+    pub fn offer(&mut self, class: Class, claim: Claim, item: T) -> Result<(), QueueFull> {
+        self.lanes.join(class, claim.cost, (claim.part, item))
     }
 
-    /// The I/O that starts now, if one waits and not too many are in flight. [`Schedule::done`] ends it.
+    /// The I/O that starts now, if one waits and the disk's queue is not full; it may fill it to more than that.
+    /// [`Schedule::done`] ends it.
     pub fn start_next(&mut self) -> Option<T> {
-        if self.in_flight >= self.depth {
+        if self.taken >= FULL {
             return None;
         }
-        let item = self.lanes.serve()?;
+        let (part, item) = self.lanes.serve()?;
+        self.taken += part;
         self.in_flight += 1;
         Some(item)
     }
 
-    /// An I/O has ended.
-    pub fn done(&mut self) {
-        assert!(self.in_flight > 0, "an I/O ends once, after it started");
+    /// An I/O that took such a part of the queue has ended.
+    pub fn done(&mut self, part: u64) {
+        assert!(self.in_flight > 0 && self.taken >= part, "an I/O ends once, after it started");
         self.in_flight -= 1;
+        self.taken -= part;
     }
 
     /// Takes back what waits and is not wanted any more.
     pub fn withdraw(&mut self, class: Class, unwanted: impl Fn(&T) -> bool) {
-        self.lanes.withdraw(class, unwanted);
+        self.lanes.withdraw(class, |(_, item)| unwanted(item));
     }
 
     pub fn waiting(&self) -> usize {
@@ -71,22 +84,28 @@ mod tests {
     use shingle_proto::limits::{OSD_CLASS_QUEUE_MAX, OSD_SHARE_MAX};
 
     use super::*;
+    use crate::osd::depth::Depths;
+
+    fn claim(cost: u64, depth: usize) -> Claim {
+        Claim { cost, part: Depths::same(depth as u32).part(0) }
+    }
 
     /// A saturated schedule: every class in `busy` always has I/Os of its size waiting. The cost each was served.
     fn saturate(shares: Shares, io_cost_bytes: u64, depth: usize, busy: &[(Class, u64)], ios: usize) -> [u64; 4] {
-        let mut schedule = Schedule::new(shares, depth);
+        let mut schedule = Schedule::new(shares);
+        let claim = |bytes: u64| claim(bytes + io_cost_bytes, depth);
         for (class, bytes) in busy {
-            (0..3).for_each(|_| schedule.offer(*class, bytes + io_cost_bytes, (*class, *bytes)).unwrap());
+            (0..3).for_each(|_| schedule.offer(*class, claim(*bytes), (*class, *bytes)).unwrap());
         }
         let mut running = VecDeque::new();
         for _ in 0..ios {
             while let Some((class, bytes)) = schedule.start_next() {
-                schedule.offer(class, bytes + io_cost_bytes, (class, bytes)).unwrap();
+                schedule.offer(class, claim(bytes), (class, bytes)).unwrap();
                 running.push_back(class);
             }
             assert_eq!(running.len(), depth, "work-conserving: nothing waits while the device has room");
             let _ = running.pop_front();
-            schedule.done();
+            schedule.done(claim(0).part);
         }
         Class::ALL.map(|class| schedule.served_cost(class))
     }
@@ -137,17 +156,18 @@ mod tests {
 
     #[test]
     fn class_that_was_idle_neither_saved_up_nor_lost_anything() {
-        let mut schedule = Schedule::new(Shares { client: 10, repair: 10, scrub: 10, compaction: 10 }, 1);
+        let mut schedule = Schedule::new(Shares { client: 10, repair: 10, scrub: 10, compaction: 10 });
+        let (one, done) = (claim(100, 1), claim(100, 1).part);
         for _ in 0..1000 {
-            schedule.offer(Class::Client, 100, Class::Client).unwrap();
+            schedule.offer(Class::Client, one, Class::Client).unwrap();
             assert_eq!(schedule.start_next(), Some(Class::Client));
-            schedule.done();
+            schedule.done(done);
         }
-        (0..100).for_each(|_| schedule.offer(Class::Client, 100, Class::Client).unwrap());
-        (0..100).for_each(|_| schedule.offer(Class::Repair, 100, Class::Repair).unwrap());
+        (0..100).for_each(|_| schedule.offer(Class::Client, one, Class::Client).unwrap());
+        (0..100).for_each(|_| schedule.offer(Class::Repair, one, Class::Repair).unwrap());
         let first: Vec<Class> = std::iter::from_fn(|| {
             let next = schedule.start_next()?;
-            schedule.done();
+            schedule.done(done);
             Some(next)
         })
         .take(20)
@@ -158,12 +178,32 @@ mod tests {
 
     #[test]
     fn queues_are_bounded_one_by_one() {
-        let mut schedule = Schedule::new(Shares::default(), 1);
-        (0..OSD_CLASS_QUEUE_MAX).for_each(|_| schedule.offer(Class::Repair, 1, ()).unwrap());
-        assert_eq!(schedule.offer(Class::Repair, 1, ()), Err(QueueFull));
-        assert_eq!(schedule.offer(Class::Client, 1, ()), Ok(()));
+        let (mut schedule, one) = (Schedule::new(Shares::default()), claim(1, 1));
+        (0..OSD_CLASS_QUEUE_MAX).for_each(|_| schedule.offer(Class::Repair, one, ()).unwrap());
+        assert_eq!(schedule.offer(Class::Repair, one, ()), Err(QueueFull));
+        assert_eq!(schedule.offer(Class::Client, one, ()), Ok(()));
         schedule.withdraw(Class::Repair, |()| true);
         assert_eq!(schedule.waiting(), 1);
+    }
+
+    #[test]
+    fn large_ios_fill_the_queue_sooner_than_small_ones() {
+        let mut schedule = Schedule::new(Shares::default());
+        let (large, small) = (claim(1 << 20, 4), claim(4096, 32));
+        let started = |schedule: &mut Schedule<u64>| std::iter::from_fn(|| schedule.start_next()).collect::<Vec<_>>();
+        (0..8).for_each(|_| schedule.offer(Class::Client, large, large.part).unwrap());
+        let running = started(&mut schedule);
+        assert_eq!(running.len(), 4);
+        schedule.withdraw(Class::Client, |_| true);
+        running.into_iter().for_each(|part| schedule.done(part));
+        (0..40).for_each(|_| schedule.offer(Class::Client, small, small.part).unwrap());
+        assert_eq!(started(&mut schedule).len(), 32);
+        // Half of the queue is small ones', two large ones have the rest.
+        (0..16).for_each(|_| schedule.done(small.part));
+        schedule.withdraw(Class::Client, |_| true);
+        (0..8).for_each(|_| schedule.offer(Class::Client, large, large.part).unwrap());
+        assert_eq!(started(&mut schedule), [large.part; 2]);
+        assert_eq!(schedule.in_flight(), 18);
     }
 
     fn class() -> impl Strategy<Value = Class> {
@@ -209,13 +249,13 @@ mod tests {
             steps in prop::collection::vec(step(), 1..400),
             depth in 1..6_usize,
         ) {
-            let mut schedule = Schedule::new(Shares::default(), depth);
+            let mut schedule = Schedule::new(Shares::default());
             let mut expected: [VecDeque<usize>; 4] = Default::default();
             let (mut running, mut cost) = (0, 0);
             for (number, step) in steps.into_iter().enumerate() {
                 match step {
                     Step::Offer(class, bytes) => {
-                        schedule.offer(class, bytes + (1 << 20), (class, number, bytes)).unwrap();
+                        schedule.offer(class, claim(bytes + (1 << 20), depth), (class, number, bytes)).unwrap();
                         expected[class as usize].push_back(number);
                     }
                     Step::Next => match schedule.start_next() {
@@ -227,7 +267,7 @@ mod tests {
                         None => prop_assert!(running == depth || expected.iter().all(VecDeque::is_empty)),
                     },
                     Step::Done if running > 0 => {
-                        schedule.done();
+                        schedule.done(claim(0, depth).part);
                         running -= 1;
                     }
                     Step::Done => {}

@@ -17,9 +17,10 @@ use shingle_seam::tasks::Tasks;
 
 use self::command::{Run, Runner};
 use super::cost::Prices;
+use super::depth::Depths;
 use super::lanes::QueueFull;
 use super::policy::DiskPolicy;
-use super::schedule::Schedule;
+use super::schedule::{Claim, Schedule};
 
 /// What waits in the schedule.
 trait Waiter {
@@ -32,17 +33,20 @@ trait Waiter {
 pub struct Turns {
     schedule: Rc<RefCell<Schedule<Rc<dyn Waiter>>>>,
     prices: Rc<Prices>,
+    depths: Rc<Depths>,
     zones: u32,
 }
 
 /// One transfer's turn; given back when dropped.
 pub struct Turn {
     turns: Turns,
+    /// Of the disk's queue.
+    part: u64,
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.turns.schedule.borrow_mut().done();
+        self.turns.schedule.borrow_mut().done(self.part);
         self.turns.dispatch();
     }
 }
@@ -50,8 +54,8 @@ impl Drop for Turn {
 impl Turns {
     /// The turns of a disk that has so many zones.
     pub fn new(policy: DiskPolicy, zones: u32) -> Self {
-        let schedule = Schedule::new(policy.shares, policy.queue_depth as usize);
-        Self { schedule: Rc::new(RefCell::new(schedule)), prices: Rc::new(policy.prices()), zones }
+        let schedule = Rc::new(RefCell::new(Schedule::new(policy.shares)));
+        Self { schedule, prices: Rc::new(policy.prices()), depths: Rc::new(policy.depths()), zones }
     }
 
     /// What a transfer of `bytes` in a zone counts for when classes share the disk.
@@ -65,8 +69,8 @@ impl Turns {
     /// When too many of the class wait already: the caller is told to slow down.
     pub async fn take(&self, class: Class, zone: ZoneId, bytes: u64) -> Result<Turn, QueueFull> {
         let waiter = Rc::new(Taker::default());
-        self.offer(class, zone, bytes, waiter.clone())?;
-        let mut place = InQueue { turns: self, class, waiter: Some(waiter) };
+        let part = self.offer(class, zone, bytes, waiter.clone())?;
+        let mut place = InQueue { turns: self, class, part, waiter: Some(waiter) };
         self.dispatch();
         poll_fn(|context| {
             let Some(waiter) = &place.waiter else { return Poll::Ready(()) };
@@ -78,7 +82,7 @@ impl Turns {
         })
         .await;
         place.waiter = None;
-        Ok(Turn { turns: self.clone() })
+        Ok(Turn { turns: self.clone(), part })
     }
 
     /// Runs a command that transfers `bytes` in a zone when its turn comes. Whoever gives a turn back begins the next
@@ -94,13 +98,16 @@ impl Turns {
         command: impl Future<Output = T> + 'static,
     ) -> Result<T, QueueFull> {
         let runner = Runner::new(command);
-        self.offer(class, zone, bytes, runner.clone())?;
-        let run = Run::new(self, class, runner, tasks, abandoned);
+        let part = self.offer(class, zone, bytes, runner.clone())?;
+        let run = Run::new(self, (class, part), runner, tasks, abandoned);
         Ok(run.await)
     }
 
-    fn offer(&self, class: Class, zone: ZoneId, bytes: u64, waiter: Rc<dyn Waiter>) -> Result<(), QueueFull> {
-        self.schedule.borrow_mut().offer(class, self.cost(zone, bytes), waiter)
+    /// The part of the disk's queue that it will take.
+    fn offer(&self, class: Class, zone: ZoneId, bytes: u64, waiter: Rc<dyn Waiter>) -> Result<u64, QueueFull> {
+        let claim = Claim { cost: self.cost(zone, bytes), part: self.depths.part(bytes) };
+        self.schedule.borrow_mut().offer(class, claim, waiter)?;
+        Ok(claim.part)
     }
 
     fn withdraw<W>(&self, class: Class, unwanted: &Rc<W>) {
@@ -153,6 +160,7 @@ impl Waiter for Taker {
 struct InQueue<'a> {
     turns: &'a Turns,
     class: Class,
+    part: u64,
     waiter: Option<Rc<Taker>>,
 }
 
@@ -160,7 +168,7 @@ impl Drop for InQueue<'_> {
     fn drop(&mut self) {
         let Some(waiter) = self.waiter.take() else { return };
         if waiter.granted.get() {
-            drop(Turn { turns: self.turns.clone() });
+            drop(Turn { turns: self.turns.clone(), part: self.part });
         } else {
             self.turns.withdraw(self.class, &waiter);
         }
@@ -170,6 +178,8 @@ impl Drop for InQueue<'_> {
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt;
+    use shingle_hw::geometry::Geometry;
+    use shingle_hw::qualify::profile::{AtSize, MeasuredProfile};
 
     use super::*;
 
@@ -187,6 +197,21 @@ mod tests {
         drop(first);
         drop(second.now_or_never().unwrap());
         assert_eq!((turns.waiting(), turns.in_flight()), (0, 0));
+    }
+
+    #[test]
+    fn a_size_has_the_depth_of_its_own_and_gives_back_what_it_took() {
+        let depths = vec![AtSize { bytes: 4096, in_flight: 8 }, AtSize { bytes: 1 << 20, in_flight: 2 }];
+        let profile = MeasuredProfile { depths, ..MeasuredProfile::unmeasured("M", &Geometry::smr(1 << 40)) };
+        let turns = Turns::new(DiskPolicy::default().measured(&profile), 10);
+        for _ in 0..3 {
+            for (bytes, depth) in [(4096, 8), (1 << 20, 2), (1 << 30, 2)] {
+                let take = || turns.take(Class::Scrub, ZoneId(1), bytes).now_or_never();
+                let taken: Vec<_> = std::iter::from_fn(take).collect();
+                assert_eq!((taken.len(), turns.in_flight()), (depth, depth), "{bytes} bytes");
+            }
+        }
+        assert_eq!((turns.in_flight(), turns.waiting()), (0, 0));
     }
 
     #[test]

@@ -29,7 +29,7 @@ fn closed_loop_curves(bench: &Bench, findings: &mut Findings) -> Result<f64, Hal
             continue;
         }
         let mut points: Vec<[f64; 2]> = Vec::new();
-        for depth in [1usize, 4, 16, 32, 64, 128, 256] {
+        for depth in [1usize, 2, 4, 8, 16, 32, 64, 128, 256] {
             // Beyond what every drive is asked for, only as long as it brings something.
             let flat = points.windows(2).last().is_some_and(|pair| pair[1][1] < pair[0][1] * 1.1);
             if depth > 32 && flat {

@@ -12,7 +12,7 @@ use crate::device::Identity;
 use crate::geometry::Geometry;
 
 /// Versions of the document that are read.
-const READABLE: [&str; 2] = ["shingle-drive/1", SCHEMA];
+const READABLE: [&str; 3] = ["shingle-drive/1", "shingle-drive/2", SCHEMA];
 /// A profile of the most places is a tenth of this.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 /// Times above this are no drive's: ten minutes.
@@ -21,8 +21,10 @@ const TIME_MS_MAX: f64 = 600_000.0;
 const RATE_MB_S_MAX: f64 = 1_000_000.0;
 /// Deepest queue of a profile: NVMe queues are as deep.
 const QUEUE_DEPTH_MAX: u64 = 1024;
-/// Largest batch of a profile.
+/// Largest batch of a profile, and largest read.
 const BATCH_BYTES_MAX: u64 = 1 << 30;
+/// Sizes of which a profile tells the depth.
+const DEPTHS_MAX: usize = 16;
 
 /// Why a profile cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +37,8 @@ pub enum LoadError {
     Schema { found: String },
     #[error("{key} = {value}: above 0, at most {most}")]
     Number { key: &'static str, value: f64, most: f64 },
+    #[error("depths: at most {DEPTHS_MAX}, each of a larger size than the one before")]
+    Depths,
 }
 
 /// The profile is about another drive.
@@ -89,7 +93,16 @@ impl MeasuredProfile {
                 ("access-ms", at.access_ms, TIME_MS_MAX),
             ]
         });
-        for (key, value, most) in measured.into_iter().chain(places) {
+        let depths = self.depths.iter().flat_map(|at| {
+            [
+                ("bytes", Some(count(at.bytes)), count(BATCH_BYTES_MAX)),
+                ("in-flight", Some(f64::from(at.in_flight)), count(QUEUE_DEPTH_MAX)),
+            ]
+        });
+        if self.depths.len() > DEPTHS_MAX || !self.depths.is_sorted_by(|one, next| one.bytes < next.bytes) {
+            return Err(LoadError::Depths);
+        }
+        for (key, value, most) in measured.into_iter().chain(places).chain(depths) {
             let Some(value) = value else { continue };
             if !(value > 0.0 && value <= most) {
                 return Err(LoadError::Number { key, value, most });
@@ -125,17 +138,24 @@ impl MeasuredProfile {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::qualify::profile::AtRadius;
+    use crate::qualify::profile::{AtRadius, AtSize};
+
+    /// Documents of every version, as they were written.
+    const GOLDEN: [&str; 3] = [
+        include_str!("../../../../tests/fixtures/drive/v1.toml"),
+        include_str!("../../../../tests/fixtures/drive/v2.toml"),
+        include_str!("../../../../tests/fixtures/drive/v3.toml"),
+    ];
 
     fn profile() -> MeasuredProfile {
         MeasuredProfile {
             serial: "S".to_owned(),
             batch_bytes: Some(4 << 20),
-            queue_depth: Some(16),
             access_ms: Some(12.0),
             hedge_ms: Some(20.0),
             idle_penalty_ms: Some(-0.1),
             power_loss_safe: Some(true),
+            depths: vec![AtSize { bytes: 8192, in_flight: 32 }, AtSize { bytes: 65536, in_flight: 16 }],
             envelope: vec![AtRadius { radius: 0.0, read_mb_s: 250.0, write_mb_s: None, access_ms: Some(14.5) }],
             ..MeasuredProfile::unmeasured("M", &Geometry::smr(64 << 30))
         }
@@ -166,16 +186,17 @@ mod tests {
         let sound = profile();
         let text = toml::to_string(&sound).unwrap();
         assert_eq!(MeasuredProfile::parse(&text).unwrap(), sound);
-        let earlier = text.replace("shingle-drive/2", "shingle-drive/1").replace("access-ms = 14.5\n", "");
-        assert_eq!(MeasuredProfile::parse(&earlier).unwrap().envelope[0].access_ms, None, "the version before is read");
         let spoilt = |from: &str, to: &str| {
             assert!(text.contains(from), "{from}: {text}");
             MeasuredProfile::parse(&text.replacen(from, to, 1)).unwrap_err().to_string()
         };
-        assert!(spoilt("shingle-drive/2", "shingle-drive/3").contains("shingle-drive/3"));
+        assert!(spoilt("shingle-drive/3", "shingle-drive/4").contains("shingle-drive/4"));
         for (from, to) in [
-            ("queue-depth = 16", "queue-depth = 0"),
-            ("queue-depth = 16", "queue-depth = 4000000000"),
+            ("access-ms = 12.0", "queue-depth = 0"),
+            ("access-ms = 12.0", "queue-depth = 4000000000"),
+            ("in-flight = 16", "in-flight = 0"),
+            ("in-flight = 16", "in-flight = 1025"),
+            ("bytes = 8192", "bytes = 0"),
             ("access-ms = 12.0", "access-ms = nan"),
             ("hedge-ms = 20.0", "hedge-ms = -20.0"),
             ("read-mb-s = 250.0", "read-mb-s = inf"),
@@ -187,7 +208,29 @@ mod tests {
             let key = to.split(' ').next().unwrap();
             assert!(told.contains(key), "{key}: {told}");
         }
+        for (from, to) in [("bytes = 65536", "bytes = 8192"), ("bytes = 8192", "bytes = 65537")] {
+            assert!(spoilt(from, to).starts_with("depths:"), "{to}");
+        }
+        let many = AtSize { bytes: 1, in_flight: 1 };
+        let depths = (1..=DEPTHS_MAX as u64 + 1).map(|bytes| AtSize { bytes, ..many.clone() }).collect();
+        let many = toml::to_string(&MeasuredProfile { depths, ..profile() }).unwrap();
+        assert!(matches!(MeasuredProfile::parse(&many), Err(LoadError::Depths)));
         assert!(matches!(MeasuredProfile::parse("x = ["), Err(LoadError::Syntax(_))));
         assert!(matches!(MeasuredProfile::load(Path::new("/nonexistent/drive.toml")), Err(LoadError::Read(_))));
+    }
+    #[test]
+    fn documents_of_every_version_are_read() {
+        let [first, second, third] = GOLDEN.map(|text| MeasuredProfile::parse(text).unwrap());
+        assert_eq!((first.queue_depth, second.queue_depth, third.queue_depth), (Some(32), Some(32), None));
+        let accesses = |profile: &MeasuredProfile| profile.envelope.iter().filter_map(|at| at.access_ms).count();
+        assert_eq!((accesses(&first), accesses(&second), accesses(&third)), (0, 2, 2), "/1 has no times by radius");
+        assert!(first.depths.is_empty() && second.depths.is_empty(), "/1 and /2 have no depths by size");
+        let depths = [(4096, 32), (65536, 16), (1 << 20, 4)].map(|(bytes, in_flight)| AtSize { bytes, in_flight });
+        assert_eq!(third.depths, depths);
+        assert_eq!(toml::to_string(&third).unwrap(), GOLDEN[2], "and the last one is what is written");
+        assert_eq!(
+            MeasuredProfile { depths: Vec::new(), queue_depth: Some(32), schema: second.schema.clone(), ..third },
+            second
+        );
     }
 }

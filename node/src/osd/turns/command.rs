@@ -58,6 +58,8 @@ impl<T> Waiter for Runner<T> {
 pub(super) struct Run<T: 'static> {
     turns: Turns,
     class: Class,
+    /// Of the disk's queue.
+    part: u64,
     runner: Rc<Runner<T>>,
     tasks: Rc<dyn Tasks>,
     abandoned: &'static str,
@@ -65,15 +67,20 @@ pub(super) struct Run<T: 'static> {
 }
 
 impl<T: 'static> Run<T> {
-    /// Of a runner that has been offered.
+    /// Of a runner that has been offered, and takes such a part of the disk's queue.
     pub(super) fn new(
         turns: &Turns,
-        class: Class,
+        (class, part): (Class, u64),
         runner: Rc<Runner<T>>,
         tasks: &Rc<dyn Tasks>,
         abandoned: &'static str,
     ) -> Self {
-        Self { turns: turns.clone(), class, runner, tasks: tasks.clone(), abandoned, dispatched: false }
+        Self { turns: turns.clone(), class, part, runner, tasks: tasks.clone(), abandoned, dispatched: false }
+    }
+
+    /// Its own, to be given back.
+    fn turn(&self) -> Turn {
+        Turn { turns: self.turns.clone(), part: self.part }
     }
 }
 
@@ -102,7 +109,7 @@ impl<T> Future for Run<T> {
         }
         match self.runner.take() {
             Stage::Ended(outcome) => {
-                drop(Turn { turns: self.turns.clone() });
+                drop(self.turn());
                 Poll::Ready(outcome)
             }
             stage => {
@@ -118,14 +125,14 @@ impl<T> Drop for Run<T> {
         match self.runner.take() {
             Stage::Waiting(_) => self.turns.withdraw(self.class, &self.runner),
             Stage::Begun(command) => {
-                let turn = Turn { turns: self.turns.clone() };
+                let turn = self.turn();
                 let rest = async move {
                     drop(command.await);
                     drop(turn);
                 };
                 self.tasks.spawn(self.abandoned, Box::pin(rest));
             }
-            Stage::Ended(_) => drop(Turn { turns: self.turns.clone() }),
+            Stage::Ended(_) => drop(self.turn()),
             Stage::Taken => {}
         }
     }

@@ -1,0 +1,104 @@
+//! How full a disk's queue is: every transfer takes a part of it, by its size, and one more starts as long as it is not
+//! full. So small transfers are as many in flight as they need, and large ones no more than keep the disk busy: what is
+//! in the drive is beyond the host's say who goes first.
+//!
+//! Invariant: where all sizes have one depth, exactly so many are in flight.
+
+use shingle_hw::qualify::profile::{AtSize, MeasuredProfile};
+
+/// A full queue.
+pub const FULL: u64 = 1 << 24;
+
+/// Sizes told apart: up to 4 KiB, 8 KiB, and so on to 4 MiB, and whatever is larger.
+const SIZES: usize = 12;
+const SMALLEST_BYTES: u64 = 4096;
+
+/// The part of the queue that one transfer of each size takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Depths([u64; SIZES]);
+
+impl Depths {
+    /// So many transfers of whatever size, at least 1.
+    pub fn same(depth: u32) -> Self {
+        Self([part(depth); SIZES])
+    }
+
+    /// What a profile says; `None` where it says nothing by size.
+    pub fn measured(profile: &MeasuredProfile) -> Option<Self> {
+        let mut parts = [0; SIZES];
+        for (index, slot) in parts.iter_mut().enumerate() {
+            *slot = part(in_flight(&profile.depths, SMALLEST_BYTES << index)?);
+        }
+        Some(Self(parts))
+    }
+
+    /// What a transfer of so many bytes takes of the queue, at most [`FULL`].
+    pub fn part(&self, bytes: u64) -> u64 {
+        let units = bytes.div_ceil(SMALLEST_BYTES).max(1);
+        let index = (u64::BITS - (units - 1).leading_zeros()) as usize;
+        self.0.get(index.min(SIZES - 1)).copied().unwrap_or(FULL)
+    }
+
+    /// Transfers of so many bytes that fill the queue.
+    pub fn in_flight(&self, bytes: u64) -> u64 {
+        FULL.div_ceil(self.part(bytes).max(1))
+    }
+}
+
+/// The queue is full when so many such parts are in it, and not one earlier.
+fn part(depth: u32) -> u64 {
+    FULL.div_ceil(u64::from(depth.max(1)))
+}
+
+/// Between two measured sizes the depth falls by the same factor for every doubling; beyond them it is that of the nearest.
+fn in_flight(depths: &[AtSize], bytes: u64) -> Option<u32> {
+    let above = depths.iter().position(|at| at.bytes >= bytes);
+    let right = above.and_then(|index| depths.get(index));
+    let left = above.map_or(depths.last(), |index| depths.get(index.checked_sub(1)?));
+    let (left, right) = match (left, right) {
+        (Some(left), Some(right)) if right.bytes > left.bytes => (left, right),
+        (only, None) | (None, only) => return only.map(|at| at.in_flight),
+        (Some(_), Some(right)) => return Some(right.in_flight),
+    };
+    let way = (bytes as f64 / left.bytes as f64).ln() / (right.bytes as f64 / left.bytes as f64).ln();
+    let [from, to] = [left, right].map(|at| f64::from(at.in_flight).ln());
+    Some((from + (to - from) * way).exp().round() as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use shingle_hw::geometry::Geometry;
+
+    use super::*;
+
+    fn measured(depths: &[(u64, u32)]) -> Option<Depths> {
+        let depths = depths.iter().map(|(bytes, in_flight)| AtSize { bytes: *bytes, in_flight: *in_flight }).collect();
+        Depths::measured(&MeasuredProfile { depths, ..MeasuredProfile::unmeasured("M", &Geometry::smr(1 << 40)) })
+    }
+
+    #[test]
+    fn each_size_has_the_depth_that_was_measured_for_it() {
+        let flash = measured(&[(4 << 10, 128), (64 << 10, 8), (1 << 20, 2)]).unwrap();
+        let depth = |kib: u64| flash.in_flight(kib << 10);
+        assert_eq!([1, 4, 64, 1024].map(depth), [128, 128, 8, 2]);
+        assert_eq!([8, 16, 32].map(depth), [64, 32, 16], "half for every doubling between 4 and 64 KiB");
+        assert_eq!([128, 256, 512].map(depth), [6, 4, 3]);
+        assert_eq!([2048, 4096, 1 << 20].map(depth), [2, 2, 2], "beyond what was measured as at its end");
+        assert_eq!(flash.in_flight((64 << 10) + 1), depth(128), "a size counts as the next larger one");
+        let one = measured(&[(64 << 10, 16)]).unwrap();
+        assert_eq!(one, Depths::same(16));
+        assert_eq!(measured(&[]), None);
+        assert!([0, 1, u64::MAX].iter().all(|bytes| (1..=FULL).contains(&flash.part(*bytes))));
+    }
+
+    proptest! {
+        #[test]
+        fn so_many_parts_fill_the_queue_and_one_less_does_not(depth in 1..=1024_u32, bytes in 0..u64::MAX) {
+            let part = Depths::same(depth).part(bytes);
+            prop_assert!(u64::from(depth) * part >= FULL);
+            prop_assert!(u64::from(depth - 1) * part < FULL);
+            prop_assert_eq!(Depths::same(depth).in_flight(bytes), u64::from(depth));
+        }
+    }
+}
