@@ -49,9 +49,14 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("text")
 }
 
+/// Modules are loaded while tests run already.
+fn wait_for_driver() {
+    wait_for("vfio-pci", || fs::exists("/sys/bus/pci/drivers/vfio-pci").ok().filter(|there| *there));
+}
+
 /// Takes the drive; its name from then on.
 fn take(serial: &str) -> String {
-    wait_for("vfio-pci", || fs::exists("/sys/bus/pci/drivers/vfio-pci").ok().filter(|there| *there));
+    wait_for_driver();
     let taken = told(&["take", text(&zns_generic(serial))]);
     taken["device"].as_str().expect("a name").to_owned()
 }
@@ -68,6 +73,7 @@ fn a_drive_changes_hands_by_command_and_not_while_it_is_used() {
         backend::open(Path::new(name), Rc::clone(&ring), pool).expect("opens")
     };
     let used = open(text(&node));
+    wait_for_driver();
     refusal(&["take", text(&node)], IN_USE);
     drop(used);
     until_free(&node);
