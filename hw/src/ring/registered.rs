@@ -47,10 +47,14 @@ impl Registered {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::FileExt;
+    use std::rc::Rc;
+
     use io_uring::IoUring;
 
     use super::*;
     use crate::buffer::Buffer;
+    use crate::ring::{Ring, block_on};
 
     #[test]
     fn bytes_are_found_in_the_piece_that_holds_all_of_them() {
@@ -78,5 +82,23 @@ mod tests {
         assert_eq!((pool.release_idle(), pool.release_idle()), (0, 0));
         drop((ring, registered));
         assert_eq!((pool.release_idle(), pool.release_idle()), (0, 4 << 20));
+    }
+    #[test]
+    fn memory_that_the_kernel_refuses_serves_transfers_all_the_same() {
+        let ring = Ring::new(4).expect("io_uring works here");
+        let (first, pool) = (BufferPool::new(4 << 20).expect("mapped"), BufferPool::new(4 << 20).expect("mapped"));
+        // A ring takes memory once, so the pool is refused, as it is above the limit of locked memory.
+        let taken = Registered::new(&ring.state.borrow().uring.submitter(), &first);
+        ring.register(&pool);
+        ring.register(&pool);
+        assert!(ring.state.borrow().registered.is_none());
+        let file = Rc::new(tempfile::tempfile().expect("a file"));
+        file.write_all_at(&[7; 4096], 0).expect("written");
+        let buffer = pool.try_alloc(4096).expect("fits");
+        let (read, buffer) = block_on(&ring, ring.read_at(&file, 0, buffer, 0..4096));
+        assert!(read.is_ok() && buffer[..4096] == [7; 4096]);
+        drop(buffer);
+        assert!(pool.release_idle() == 0 && pool.release_idle() > 0, "and is given back when it is idle");
+        drop((ring, taken));
     }
 }
