@@ -25,10 +25,13 @@ pub async fn run(completions: &EventFd, ring: &Rc<Ring>, tasks: &dyn Tasks) -> i
             return error;
         }
         for _ in 0..ROUNDS_MAX {
-            ring.cork();
-            let corked = Corked(ring);
+            let corked = Corked::new(ring);
             ring.poll();
-            // Whoever waited for a completion runs now, and asks for the next command.
+            // Whoever waited for a completion runs now, and gives their turn at the disk to the next command.
+            tasks.yield_now().await;
+            drop(corked);
+            // The disks are busy again. Now what came is looked at, and answered.
+            let corked = Corked::new(ring);
             tasks.yield_now().await;
             drop(corked);
             if !ring.completes_within(SPIN) {
@@ -40,6 +43,13 @@ pub async fn run(completions: &EventFd, ring: &Rc<Ring>, tasks: &dyn Tasks) -> i
 
 /// Uncorks also when the shard stops in between.
 struct Corked<'a>(&'a Ring);
+
+impl<'a> Corked<'a> {
+    fn new(ring: &'a Ring) -> Self {
+        ring.cork();
+        Self(ring)
+    }
+}
 
 impl Drop for Corked<'_> {
     fn drop(&mut self) {

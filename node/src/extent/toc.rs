@@ -61,14 +61,22 @@ fn fingerprint(hash: &BlockHash, put_id: PutId) -> u64 {
 }
 
 /// The first entry whose fingerprint is not below the wanted one. Fingerprints are uniform, so it lies as far in as the
-/// wanted one in all numbers, give or take the square root of the length: a search there touches a few lines of cache
-/// where one of the whole touches a new one at nearly every step.
+/// wanted one in all numbers, give or take the square root of the length; a second guess from there errs by the root of
+/// that. A search around it touches few lines of cache, where one of the whole touches a new one at nearly every step.
 fn first_at(entries: &[Entry], wanted: u64) -> usize {
     let length = entries.len();
-    let guess = usize::try_from((u128::from(wanted) * length as u128) >> 64).unwrap_or(length);
-    let mut reach = length.isqrt() + 1;
+    // A length is below 2^64, so products with 64-bit fractions fit.
+    let share_of = |distance: u64| ((u128::from(distance) * length as u128) >> 64) as usize;
+    let mut guess = share_of(wanted);
+    if let Some(there) = entries.get(guess).map(|entry| entry.fingerprint) {
+        guess = match wanted.checked_sub(there) {
+            Some(above) => guess.saturating_add(share_of(above)),
+            None => guess.saturating_sub(share_of(there - wanted)),
+        };
+    }
+    let mut reach = 8;
     loop {
-        let (low, high) = (guess.saturating_sub(reach), guess.saturating_add(reach).min(length));
+        let (low, high) = (guess.saturating_sub(reach).min(length), guess.saturating_add(reach).min(length));
         let below = |index: usize| entries.get(index).is_some_and(|entry| entry.fingerprint < wanted);
         let starts_inside = low == 0 || below(low - 1);
         let ends_inside = high == length || !below(high);
@@ -76,7 +84,7 @@ fn first_at(entries: &[Entry], wanted: u64) -> usize {
             let near = entries.get(low..high).unwrap_or_default();
             return low + near.partition_point(|entry| entry.fingerprint < wanted);
         }
-        reach = reach.saturating_mul(8);
+        reach = reach.saturating_mul(4);
     }
 }
 

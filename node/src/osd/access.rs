@@ -18,10 +18,6 @@ use crate::extent::writer::{self, WriteError};
 /// How soon an accepted append that found its queue full tries again.
 const RETRY: Duration = Duration::from_millis(1);
 
-/// Reads of this size are looked at only after whoever got their turn has begun: checksums of several in a row would
-/// leave the device idle meanwhile.
-const LOOK_LATER_BYTES: usize = 64 * 1024;
-
 impl From<QueueFull> for Refusal {
     fn from(_: QueueFull) -> Self {
         Self::Busy("the disk's queue is full")
@@ -55,9 +51,8 @@ impl Osd {
         let reading = async move { (reader::read(&*device, zone, offset_bytes, bytes).await, held) };
         let abandoned = (&self.world.tasks, "abandoned read");
         let done = self.turns.run(abandoned, (class, zone, bytes as u64), reading).await?;
-        if bytes >= LOOK_LATER_BYTES {
-            self.world.tasks.yield_now().await;
-        }
+        // Whoever else has an answer gives a turn back first: checksums of several in a row would leave the device idle.
+        self.world.tasks.yield_now().await;
         Ok(done)
     }
 

@@ -139,7 +139,7 @@ impl DiskPolicy {
 
     /// How full transfers make the disk's queue.
     pub fn depths(&self) -> Depths {
-        self.depths.unwrap_or(Depths::same(self.queue_depth))
+        self.depths.unwrap_or(Depths::assumed(self.queue_depth))
     }
 
     /// Whether scrub's share suffices to read a disk of so many bytes once in a sweep.
@@ -197,7 +197,7 @@ mod tests {
         let depth = |configured, measured| {
             let policy = DiskPolicy { queue_depth: configured, ..DiskPolicy::default() };
             let policy = policy.measured(&MeasuredProfile { queue_depth: measured, ..profile() });
-            assert_eq!(policy.depths(), Depths::same(policy.queue_depth));
+            assert_eq!(policy.depths(), Depths::assumed(policy.queue_depth));
             policy.queue_depth
         };
         assert_eq!([depth(32, Some(256)), depth(32, Some(8)), depth(256, Some(128))], [32, 8, 128]);
@@ -209,7 +209,7 @@ mod tests {
         let depths = vec![AtSize { bytes: 4096, in_flight: 128 }, AtSize { bytes: 1 << 20, in_flight: 4 }];
         let policy = DiskPolicy::default().measured(&MeasuredProfile { depths, ..profile() });
         assert_eq!([4096, 1 << 20].map(|bytes| policy.depths().in_flight(bytes)), [128, 4], "deeper where it gains");
-        assert_eq!(DiskPolicy::default().depths(), Depths::same(QUEUE_DEPTH_DEFAULT));
+        assert_eq!(DiskPolicy::default().depths(), Depths::assumed(QUEUE_DEPTH_DEFAULT));
     }
 
     #[test]
