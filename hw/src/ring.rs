@@ -75,6 +75,8 @@ struct State {
     tick: Box<types::Timespec>,
     /// Behind the ring, so that it outlives it.
     registered: Option<Registered>,
+    /// What the kernel refused once it refuses again.
+    register_tried: bool,
     /// The kernel keeps completions back until it is asked: it is Linux 6.1 at least.
     defers: bool,
 }
@@ -100,6 +102,7 @@ impl Ring {
             reaped: Vec::new(),
             tick: Box::new(TICK.into()),
             registered: None,
+            register_tried: false,
             defers,
         };
         let tasks = Tasks::new(Arc::clone(&event));
@@ -111,7 +114,7 @@ impl Ring {
     pub(crate) fn register(&self, pool: &BufferPool) {
         let mut state = self.state.borrow_mut();
         // Kernels before 6.1 take no registered memory for NVMe commands, nor this flag.
-        if state.registered.is_some() || !state.defers {
+        if !state.defers || std::mem::replace(&mut state.register_tried, true) {
             return;
         }
         match Registered::new(&state.uring.submitter(), pool) {

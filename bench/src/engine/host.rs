@@ -24,7 +24,6 @@ use shingle_seam::World;
 use shingle_seam::on_glommio::{EventFd, run_shard};
 use shingle_seam::tasks::LocalFuture;
 
-use super::load::StoredKey;
 use super::metered::{Meter, Metered};
 use crate::error::BenchError;
 
@@ -38,8 +37,8 @@ pub struct Rig {
     pub world: World,
     pub osd: Rc<Osd>,
     pub meter: Rc<Meter>,
-    /// What the loads stored, per load.
-    pub stored: RefCell<Vec<Vec<StoredKey>>>,
+    /// Records the loads stored, per load.
+    pub stored: RefCell<Vec<u64>>,
 }
 
 type Job = Box<dyn FnOnce(Rc<Rig>) -> LocalFuture<'static, ()> + Send>;

@@ -22,14 +22,6 @@ use super::host::Rig;
 use super::metered::Reading;
 use crate::error::BenchError;
 
-/// The name of a stored record.
-#[derive(Clone, Copy, Debug)]
-pub struct StoredKey {
-    extent: ExtentId,
-    hash: BlockHash,
-    put_id: PutId,
-}
-
 /// Records of one size in extents of their own.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
@@ -84,7 +76,7 @@ impl Load {
         }
         let mut stored = rig.stored.borrow_mut();
         let loads = stored.len().max(self.number + 1);
-        stored.resize_with(loads, Vec::new);
+        stored.resize(loads, 0);
         Ok(())
     }
 
@@ -99,7 +91,7 @@ impl Load {
     /// Appends `records` records durably.
     pub async fn append(self, rig: Rc<Rig>, records: u64) -> Result<Outcome, BenchError> {
         let next = Rc::new(Cell::new(0));
-        let before = rig.stored.borrow().get(self.number).map_or(0, Vec::len) as u64;
+        let before = rig.stored.borrow().get(self.number).copied().unwrap_or(0);
         let started = Started::now(&rig);
         let writer = || {
             let (next, rig) = (next.clone(), rig.clone());
@@ -116,12 +108,11 @@ impl Load {
     }
 
     async fn append_one(&self, rig: &Rig, number: u64) -> Result<(), BenchError> {
-        let mut hash = BlockHash::default();
-        SmallRng::seed_from_u64((self.number as u64) << 48 | number).fill(&mut hash.0);
+        let (extent, hash, put_id) = self.key(number);
         let key = AppendKey {
-            extent: self.extent(number as usize % self.extents),
+            extent,
             hash,
-            put_id: PutId(number),
+            put_id,
             bucket: BucketId(1),
             plain_bytes: self.plain_bytes(),
             generation: Generation::default(),
@@ -129,33 +120,44 @@ impl Load {
         };
         let buffer = rig.osd.receive_buffer(key.extent, self.payload_bytes).map_err(refused)?;
         rig.osd.append(key, buffer).await.map_err(refused)?;
-        let stored = StoredKey { extent: key.extent, hash, put_id: key.put_id };
-        if let Some(load) = rig.stored.borrow_mut().get_mut(self.number) {
-            load.push(stored);
+        if let Some(stored) = rig.stored.borrow_mut().get_mut(self.number) {
+            *stored += 1;
         }
         Ok(())
     }
 
+    /// The name of the load's record of this number. It is made anew for every read: a list of all of them would take the
+    /// cache from what is measured.
+    fn key(&self, number: u64) -> (ExtentId, BlockHash, PutId) {
+        let mut hash = BlockHash::default();
+        SmallRng::seed_from_u64((self.number as u64) << 48 | number).fill(&mut hash.0);
+        (self.extent(number as usize % self.extents), hash, PutId(number))
+    }
+
     /// Reads the first `among` records that were appended, in random order, for so long.
     pub async fn read(self, rig: Rc<Rig>, among: u64, duration: Duration, seed: u64) -> Result<Outcome, BenchError> {
-        let mut stored = rig.stored.borrow().get(self.number).cloned().unwrap_or_default();
-        stored.truncate(usize::try_from(among).unwrap_or(usize::MAX));
-        if stored.is_empty() {
+        let stored = rig.stored.borrow().get(self.number).copied().unwrap_or(0).min(among);
+        if stored == 0 {
             return Err(BenchError::Engine("nothing was stored to be read".to_owned()));
         }
-        let stored = Rc::new(stored);
         let records = Rc::new(Cell::new(0));
         let started = Started::now(&rig);
-        let end = Instant::now() + duration;
+        let over = Rc::new(Cell::new(false));
+        let (ends, timer) = (over.clone(), rig.world.tasks.sleep(duration));
+        let end = async move {
+            timer.await;
+            ends.set(true);
+        };
+        rig.world.tasks.spawn("end of the round", Box::pin(end));
         let reader_number = Cell::new(0);
         let reader = || {
-            let (stored, records, rig) = (stored.clone(), records.clone(), rig.clone());
+            let (over, records, rig) = (over.clone(), records.clone(), rig.clone());
             let mut random = SmallRng::seed_from_u64(seed << 16 | reader_number.replace(reader_number.get() + 1));
             async move {
-                while Instant::now() < end {
-                    let Some(key) = stored.get(random.random_range(0..stored.len())) else { break };
+                while !over.get() {
+                    let (extent, hash, put_id) = self.key(random.random_range(0..stored));
                     let (generation, class) = (Generation::default(), Class::Client);
-                    let key = ReadKey { extent: key.extent, hash: key.hash, put_id: key.put_id, generation, class };
+                    let key = ReadKey { extent, hash, put_id, generation, class };
                     rig.osd.read_block(key).await.map_err(refused)?;
                     records.set(records.get() + 1);
                 }

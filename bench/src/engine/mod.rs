@@ -54,8 +54,8 @@ const SMALL: Load = Load {
     records_to_read: 32 * 1024,
     zones_per_extent: 1,
 };
-/// Reads in flight at the drive, on both sides: what an OSD gives a drive at most. The readers beyond it wait for their
-/// turn, so that the drive always has as many, as fio's has.
+/// Reads of fio's in flight at the drive: what an OSD gives a drive at most, of small ones. Its readers beyond that wait
+/// for their turn, so that the drive always has as many. Of large ones it gives it no more than keep it busy.
 const READ_DEPTH: u32 = QUEUE_DEPTH_DEFAULT;
 
 /// Appends of one round, at most.

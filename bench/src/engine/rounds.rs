@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
+use shingle_node::osd::policy::DiskPolicy;
 use shingle_proto::limits::MIB;
 use shingle_seam::tasks::LocalFuture;
 
@@ -117,9 +118,8 @@ impl Bench {
 
     /// Records of a load that are stored.
     fn stored(&self, load: Load) -> Result<u64, BenchError> {
-        self.host.run(move |rig| {
-            Box::pin(async move { Ok(rig.stored.borrow().get(load.number).map_or(0, Vec::len) as u64) })
-        })
+        self.host
+            .run(move |rig| Box::pin(async move { Ok(rig.stored.borrow().get(load.number).copied().unwrap_or(0)) }))
     }
 
     /// Stores records to be read: as many as a measurement of appends would have left.
@@ -259,7 +259,9 @@ impl Bench {
             load.record_bytes(),
         ));
         if reads {
-            ratio.notes.push(format!("{} readers; {READ_DEPTH} in flight at the drive on both sides", load.readers));
+            let ours = DiskPolicy::default().depths().in_flight(load.record_bytes());
+            let readers = load.readers;
+            ratio.notes.push(format!("{readers} readers; in flight at the drive: {ours}, fio's {READ_DEPTH}"));
         } else {
             let flushes: Vec<f64> = outcomes.iter().map(|outcome| outcome.device.flushes as f64).collect();
             let records = outcomes.first().map_or(0, |outcome| outcome.records);
