@@ -315,9 +315,11 @@ impl ZoneStates {
         }
     }
 
-    /// A fault: the zone can no longer be written. Conventional zones may suffer it too.
+    /// A fault: the zone can no longer be written; one that is offline stays so. Conventional zones may suffer it too.
     pub fn set_read_only(&mut self, zone: ZoneId) {
-        self.transition(zone, ZoneCondition::ReadOnly);
+        if self.zones.get(zone.0 as usize).is_some_and(|state| state.condition != ZoneCondition::Offline) {
+            self.transition(zone, ZoneCondition::ReadOnly);
+        }
     }
 
     /// A fault: the zone can no longer be read or written.

@@ -41,7 +41,8 @@ pub struct HostConfig {
     pub share_repair: u32,
     pub share_scrub: u32,
     pub share_compaction: u32,
-    /// Transfers one disk works on at once, 1 to 1024.
+    /// Transfers one disk works on at once, 1 to 1024, and of large ones no more than 32 MiB. A drive profile that tells
+    /// depths by size takes its place.
     pub disk_queue_depth: u32,
     /// What positioning costs a disk, as KiB it could have transferred meanwhile.
     pub disk_io_cost_kib: u64,

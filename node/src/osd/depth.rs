@@ -24,19 +24,19 @@ const BUSY_BYTES: u64 = 32 * MIB;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Depths {
     parts: [u64; SIZES],
-    /// So many bytes fill the queue, however few transfers they are.
-    busy_bytes: u64,
+    /// Of larger transfers than this nothing is known: [`BUSY_BYTES`] fill the queue, however few they are.
+    known_bytes: u64,
 }
 
 impl Depths {
     /// So many transfers of whatever size, at least 1.
     pub fn same(depth: u32) -> Self {
-        Self { parts: [part(depth); SIZES], busy_bytes: u64::MAX }
+        Self { parts: [part(depth); SIZES], known_bytes: u64::MAX }
     }
 
     /// Of a disk of which nothing is known by size: so many transfers, at least 1, and no more than keep it busy.
     pub fn assumed(depth: u32) -> Self {
-        Self { busy_bytes: BUSY_BYTES, ..Self::same(depth) }
+        Self { known_bytes: 0, ..Self::same(depth) }
     }
 
     /// What a profile says; `None` where it says nothing by size.
@@ -45,7 +45,7 @@ impl Depths {
         for (index, slot) in parts.iter_mut().enumerate() {
             *slot = part(in_flight(&profile.depths, SMALLEST_BYTES << index)?);
         }
-        Some(Self { parts, busy_bytes: u64::MAX })
+        Some(Self { parts, known_bytes: profile.depths.last()?.bytes })
     }
 
     /// What a transfer of so many bytes takes of the queue, at most [`FULL`].
@@ -53,7 +53,10 @@ impl Depths {
         let units = bytes.div_ceil(SMALLEST_BYTES).max(1);
         let index = (u64::BITS - (units - 1).leading_zeros()) as usize;
         let by_size = self.parts.get(index.min(SIZES - 1)).copied().unwrap_or(FULL);
-        let by_bytes = u128::from(bytes) * u128::from(FULL) / u128::from(self.busy_bytes);
+        if bytes <= self.known_bytes {
+            return by_size;
+        }
+        let by_bytes = u128::from(bytes) * u128::from(FULL) / u128::from(BUSY_BYTES);
         by_size.max(u64::try_from(by_bytes).unwrap_or(FULL).min(FULL))
     }
 
@@ -102,10 +105,14 @@ mod tests {
         assert_eq!([1, 4, 64, 1024].map(depth), [128, 128, 8, 2]);
         assert_eq!([8, 16, 32].map(depth), [64, 32, 16], "half for every doubling between 4 and 64 KiB");
         assert_eq!([128, 256, 512].map(depth), [6, 4, 3]);
-        assert_eq!([2048, 4096, 1 << 20].map(depth), [2, 2, 2], "beyond what was measured as at its end");
+        assert_eq!([2048, 4096, 8192].map(depth), [2, 2, 2], "beyond what was measured as at its end");
         assert_eq!(flash.in_flight((64 << 10) + 1), depth(128), "a size counts as the next larger one");
         let one = measured(&[(64 << 10, 16)]).unwrap();
-        assert_eq!(one, Depths::same(16));
+        assert_eq!(
+            [4, 64, 1024, 4096].map(|kib| one.in_flight(kib << 10)),
+            [16, 16, 16, 8],
+            "not more than keep it busy"
+        );
         assert_eq!(measured(&[]), None);
         assert!([0, 1, u64::MAX].iter().all(|bytes| (1..=FULL).contains(&flash.part(*bytes))));
     }

@@ -19,7 +19,7 @@ pub struct Findings {
 }
 
 impl Findings {
-    /// Adds one, unless the same thing waits already or there is no room.
+    /// Adds one, unless the same thing waits already or there is no room. Whether it waits for control now.
     pub fn add(
         &self,
         kind: FindingKind,
@@ -27,7 +27,7 @@ impl Findings {
         extent: ExtentId,
         block: Option<(BlockHash, PutId)>,
         detail: &str,
-    ) {
+    ) -> bool {
         let finding = Finding {
             kind,
             osd: osd.0,
@@ -45,16 +45,17 @@ impl Findings {
                 && (other.hash.is_some() || other.detail == finding.detail)
         });
         if known {
-            return;
+            return true;
         }
         tracing::error!(%osd, %extent, ?kind, ?block, detail, "finding");
         if open.len() >= SHARD_FINDINGS_MAX {
             tracing::error!(limit = SHARD_FINDINGS_MAX, "too many findings wait for control: this one is not kept");
-            return;
+            return false;
         }
         let number = self.numbered.get();
         self.numbered.set(number + 1);
         open.push_back((number, finding));
+        true
     }
 
     /// The oldest ones, and the number that acknowledges them.

@@ -49,7 +49,10 @@ impl Osd {
             Ok(()) => {
                 tracing::debug!(osd = %self.id(), extent = %extent.header.extent, "an unused extent's slot is free again");
                 self.note_free(slot);
-                self.free_slots.borrow_mut().insert(slot);
+                // A zone may have been lost during the reset of another one.
+                if self.ledger.slot(slot).health == SlotHealth::Sound {
+                    self.free_slots.borrow_mut().insert(slot);
+                }
             }
             Err(cause) => {
                 tracing::error!(osd = %self.id(), slot, %cause, "an unused extent cannot be reset");

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use local_sync::oneshot;
+use local_sync::semaphore::Semaphore;
 use shingle_hw::device::ZonedDevice;
 use shingle_hw::zone::{ZoneCondition, ZoneId};
 use shingle_proto::frame::Class;
@@ -71,6 +72,8 @@ pub struct Osd {
     pub(super) stray_zones: Cell<usize>,
     /// Zones that turned read-only or offline, and were told of.
     pub(super) lost_zones: RefCell<BTreeMap<ZoneId, ZoneCondition>>,
+    /// Who names the blocks of a lost zone.
+    pub(super) naming: Rc<Semaphore>,
     pub(super) commit: Commit,
     pub(super) reads_in_flight: ReadsInFlight,
     pub turns: Turns,
@@ -104,6 +107,7 @@ impl Osd {
             ledger: Ledger::default(),
             stray_zones: Cell::default(),
             lost_zones: RefCell::default(),
+            naming: Rc::new(Semaphore::new(1)),
             commit: Commit::default(),
             reads_in_flight: ReadsInFlight::default(),
             turns,

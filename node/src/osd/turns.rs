@@ -205,7 +205,7 @@ mod tests {
         let profile = MeasuredProfile { depths, ..MeasuredProfile::unmeasured("M", &Geometry::smr(1 << 40)) };
         let turns = Turns::new(DiskPolicy::default().measured(&profile), 10);
         for _ in 0..3 {
-            for (bytes, depth) in [(4096, 8), (1 << 20, 2), (1 << 30, 2)] {
+            for (bytes, depth) in [(4096, 8), (1 << 20, 2), (1 << 24, 2)] {
                 let take = || turns.take(Class::Scrub, ZoneId(1), bytes).now_or_never();
                 let taken: Vec<_> = std::iter::from_fn(take).collect();
                 assert_eq!((taken.len(), turns.in_flight()), (depth, depth), "{bytes} bytes");

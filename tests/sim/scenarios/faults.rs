@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use shingle_hw::faulty::{CommandKind, Fault};
 use shingle_hw::zone::ZoneId;
-use shingle_proto::message::{CellStatus, FindingKind};
+use shingle_proto::message::{CellStatus, FindingKind, OsdState};
 use shingle_tests::sim::cell::{CellShape, SimCell};
 use shingle_tests::sim::workload::{Content, create_bucket, get, put};
 
@@ -90,6 +90,29 @@ fn a_zone_that_fails_is_told_though_nobody_uses_it() {
         let told = |named: bool| status.recent_findings.iter().any(|record| record.finding.hash.is_some() == named);
         assert!(told(false) && told(true), "the zones and what is in them: {:?}", status.recent_findings);
     });
+}
+
+#[test]
+fn zones_that_cannot_be_looked_at_cost_a_disk_nothing_until_it_fails_in_a_row() {
+    for (failures, failed) in [(4, 0), (5, 1)] {
+        let cell = SimCell::new(9, CellShape::default());
+        let inside = cell.clone();
+        cell.executor.run(LIMIT, async move {
+            inside.start().await;
+            inside.wait_ready().await;
+            let faults = inside.faults(2, 1);
+            for nth in 1..=failures {
+                let error = shingle_hw::error::DeviceError::Failed { reason: "injected", errno: 5 };
+                faults.arm(nth, Fault::Error { command: CommandKind::Report, error });
+            }
+            inside.executor.sleep(Duration::from_secs(720)).await;
+            assert_eq!(faults.armed(), 0, "every look failed that was to fail");
+            let status = inside.status().await.unwrap();
+            let osds = status.hosts.iter().flat_map(|host| &host.osds);
+            let disks = osds.filter(|osd| osd.state == OsdState::Failed).count();
+            assert_eq!(disks, failed, "after {failures} failures");
+        });
+    }
 }
 
 #[test]

@@ -155,7 +155,7 @@ pub struct HostSection {
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub share_compaction: Option<u32>,
-    /// Transfers one disk works on at once [default: 32]
+    /// Transfers one disk works on at once, of large ones at most 32 MiB [default: 32]
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disk_queue_depth: Option<u32>,

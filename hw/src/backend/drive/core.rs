@@ -149,7 +149,8 @@ impl<P: Port> Core<P> {
             return Err(DeviceError::Failed { reason: "a zone report is too short", errno: libc::EPROTO });
         }
         for ((id, line), before) in (first.0..).map(ZoneId).zip(&lines).zip(before) {
-            if self.touches(id) == Some(before) && !self.states.borrow().is_busy(id) {
+            let changing = self.states.borrow().is_busy(id) || self.managed(id).is_some();
+            if self.touches(id) == Some(before) && !changing {
                 self.believe(id, line);
             } else {
                 self.believe_loss(id, line);
