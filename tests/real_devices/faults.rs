@@ -286,7 +286,7 @@ fn blocks_under_bad_sectors_are_served_from_the_other_copy_or_declared_lost() {
     }
     let findings = pair.findings_naming(&expected);
     assert!(findings.iter().all(|finding| finding.hash.is_some()), "nothing but blocks is hurt: {findings:?}");
-    assert_eq!(named(&findings, |kind| kind == FindingKind::UnreadableSector), expected);
+    assert_eq!(named(&findings, |kind| kind == FindingKind::UnreadableSector), expected, "{findings:?}");
     pair.osds();
     // The cell goes on.
     pair.store(40..50);
