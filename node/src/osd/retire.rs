@@ -213,7 +213,7 @@ impl Osd {
         if names.len() < places.len() {
             let unnamed = places.len() - names.len();
             let detail = format!("{unnamed} records of zone {} have lost their names with it", zone.0);
-            self.findings.add(kind, self.id(), id, None, &detail);
+            self.tell_zone(kind, id, detail);
         }
         // What follows may take long, and needs no disk.
         let told = self.tell(kind, id, zone, names);
