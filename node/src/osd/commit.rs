@@ -243,11 +243,16 @@ impl Osd {
         let Written { extent, offset_bytes, done, accepted } = written;
         match done {
             Done::Created => {
-                if extent.state.get() == State::Creating {
-                    extent.state.set(State::Open);
-                    self.note_state(&extent, SlotState::Open);
-                }
-                answer(extent.creating.take(), &Ok(self.layout().payload_bytes()));
+                // One that ended meanwhile is on the disk, so it stays known; nobody may write to it.
+                let created = match extent.state.get() {
+                    State::Creating => {
+                        extent.state.set(State::Open);
+                        self.note_state(&extent, SlotState::Open);
+                        Ok(self.layout().payload_bytes())
+                    }
+                    _ => Err(extent.failed()),
+                };
+                answer(extent.creating.take(), &created);
             }
             Done::Record { record, grant } if !self.outlasts_its_zone(&extent, offset_bytes, &record) => {
                 self.refuse(&extent, &Work::Record { record, grant });
@@ -267,9 +272,8 @@ impl Osd {
                 answer(waiters.unwrap_or_default(), &Ok(Appended { offset_bytes, free_bytes }));
                 self.close_when_settled(&extent);
             }
-            Done::Closed => {
-                self.closed(extent);
-            }
+            Done::Closed if extent.state.get() == State::Failed => self.submit(&extent, self.seal_item()),
+            Done::Closed => self.closed(extent),
         }
     }
 

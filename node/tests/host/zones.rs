@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
+use futures_util::future::join;
 use shingle_hw::backend::memory::MemoryDevice;
 use shingle_hw::device::ZonedDevice;
-use shingle_hw::faulty::{CommandKind, FaultyDevice};
+use shingle_hw::faulty::{CommandKind, Faults, FaultyDevice};
 use shingle_hw::geometry::Geometry;
 use shingle_hw::zone::ZoneId;
 use shingle_node::extent::scan::pointer_counts;
@@ -168,31 +169,75 @@ fn zone_lost_while_open_ends_its_extent_and_names_its_blocks() {
     });
 }
 
+/// A disk whose flushes take a while from now on, and its faults.
+async fn slow_flushes(world: &World, device: &MemoryDevice) -> (Mounted, Faults) {
+    let tasks = world.tasks.clone();
+    let sleep = Rc::new(move |duration: Duration| tasks.sleep(duration));
+    let faulty = Rc::new(FaultyDevice::new(Rc::new(device.clone()), sleep, 1));
+    let mounted = start(world, faulty.clone()).await.unwrap();
+    let slow = Duration::from_millis(50);
+    faulty.faults().set_delay(CommandKind::Flush, Some(slow..=slow));
+    (mounted, faulty.faults())
+}
+
+/// Loses zone 3 while the next flush is under way, and sees to it that this is noticed.
+async fn lose_under_flush(world: &World, device: &MemoryDevice, mounted: &Mounted, faults: &Faults, offline: bool) {
+    let flushes = faults.seen(CommandKind::Flush);
+    rig::until(world, "a flush", || faults.seen(CommandKind::Flush) > flushes).await;
+    match offline {
+        true => device.set_offline(ZoneId(3)),
+        false => device.set_read_only(ZoneId(3)),
+    }
+    mounted.osd.check_zones().await.unwrap();
+}
+
+#[test]
+fn extent_that_ends_while_its_header_becomes_durable_is_not_created() {
+    rig::run(async |world| {
+        for offline in [false, true] {
+            let device = memory();
+            let (mounted, faults) = slow_flushes(&world, &device).await;
+            let lose = lose_under_flush(&world, &device, &mounted, &faults, offline);
+            let (created, ()) = join(mounted.osd.create_extent(new_extent(1)), lose).await;
+            assert!(matches!(created, Err(Refusal::DeviceFailed(_))), "{created:?}");
+            let again = mounted.osd.create_extent(new_extent(1)).await;
+            assert!(matches!(again, Err(Refusal::DeviceFailed(_))), "{again:?}");
+            assert!(put(&mounted.osd, 1, block(1, 5000)).await.is_err());
+            mounted.osd.create_extent(new_extent(2)).await.unwrap();
+            put(&mounted.osd, 2, block(2, 5000)).await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn extent_that_ends_while_its_closing_record_becomes_durable_stays_ended() {
+    rig::run(async |world| {
+        for offline in [false, true] {
+            let device = memory();
+            let (mounted, faults) = slow_flushes(&world, &device).await;
+            mounted.osd.create_extent(new_extent(1)).await.unwrap();
+            put(&mounted.osd, 1, block(1, 5000)).await.unwrap();
+            let lose = lose_under_flush(&world, &device, &mounted, &faults, offline);
+            let (closed, ()) = join(close(&mounted.osd, 1), lose).await;
+            assert_eq!(closed, Ok(1), "the fence holds: nothing follows");
+            let extent = mounted.osd.extent(ExtentId(1)).unwrap();
+            assert_eq!((extent.state.get(), extent.footer.get()), (State::Failed, None));
+            assert_eq!(close(&mounted.osd, 1).await, Ok(1));
+        }
+    });
+}
+
 #[test]
 fn record_whose_zone_fails_before_it_is_durable_is_named_or_refused() {
     rig::run(async |world| {
         for offline in [false, true] {
             let device = memory();
-            let tasks = world.tasks.clone();
-            let sleep = Rc::new(move |duration: Duration| tasks.sleep(duration));
-            let faulty = Rc::new(FaultyDevice::new(Rc::new(device.clone()), sleep, 1));
-            let mounted = start(&world, faulty.clone()).await.unwrap();
+            let (mounted, faults) = slow_flushes(&world, &device).await;
             mounted.osd.create_extent(new_extent(1)).await.unwrap();
             let (before, late) = (block(1, 5000), block(2, 5000));
             put(&mounted.osd, 1, before).await.unwrap();
-            let slow = Duration::from_millis(50);
-            faulty.faults().set_delay(CommandKind::Flush, Some(slow..=slow));
-            let flushes = faulty.faults().seen(CommandKind::Flush);
-            let fail = async {
-                // Written, and not yet flushed.
-                rig::until(&world, "a flush", || faulty.faults().seen(CommandKind::Flush) > flushes).await;
-                match offline {
-                    true => device.set_offline(ZoneId(3)),
-                    false => device.set_read_only(ZoneId(3)),
-                }
-                mounted.osd.check_zones().await.unwrap();
-            };
-            let (stored, ()) = futures_util::future::join(put(&mounted.osd, 1, late), fail).await;
+            let lose = lose_under_flush(&world, &device, &mounted, &faults, offline);
+            let (stored, ()) = join(put(&mounted.osd, 1, late), lose).await;
             settle(&world).await;
             if offline {
                 assert!(matches!(stored, Err(Refusal::DeviceFailed(_))), "nobody can read it: {stored:?}");
