@@ -1,6 +1,7 @@
 //! Reads one block: from the member with least to do, from a second one when it is late, from the others when it
 //! fails. Whatever a member sends is opened and held against the block's name; wrong bytes are never returned, they
-//! become a finding (invariant 10) and the next member is asked. Losers are cancelled by being dropped.
+//! become a finding (invariant 10) and the next member is asked. What a member knows to be damaged it tells of itself.
+//! Losers are cancelled by being dropped.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -40,7 +41,9 @@ enum Miss {
     Stale,
     /// Its answer was that it cannot, or none came.
     Absent(String),
-    /// It lost the bytes or their order: a finding.
+    /// It cannot read this block, and has told of that itself, more exactly than it told us.
+    Told(String),
+    /// It lost the bytes or their order and does not know: a finding.
     Damaged(FindingKind, String),
 }
 
@@ -232,6 +235,9 @@ impl<'a> BlockRead<'a> {
                 tracing::debug!(osd = %member.osd, hash = %self.params.hash, detail, "member cannot serve a block");
                 self.core.shunned.failed(member.osd, self.core.world.clock.now());
             }
+            Miss::Told(detail) => {
+                tracing::debug!(osd = %member.osd, hash = %self.params.hash, detail, "member has told of a block");
+            }
             Miss::Damaged(kind, detail) => self.report(member, kind, detail),
         }
         false
@@ -258,11 +264,8 @@ fn sealed_bytes(result: Result<Reply, RpcError>) -> Result<Vec<u8>, Miss> {
         Ok(Reply { response, .. }) => Err(Miss::Absent(format!("an answer of the wrong kind: {response:?}"))),
         Err(RpcError::Refused(refusal)) => Err(match refusal.code {
             ErrorCode::StaleGeneration | ErrorCode::UnknownExtent | ErrorCode::UnknownOsd => Miss::Stale,
-            ErrorCode::RecordDamaged | ErrorCode::ChecksumMismatch => {
-                Miss::Damaged(FindingKind::RecordDamaged, refusal.message)
-            }
+            ErrorCode::RecordDamaged => Miss::Told(refusal.message),
             ErrorCode::BlockNotFound => Miss::Damaged(FindingKind::RecordMissing, refusal.message),
-            ErrorCode::DeviceFailed => Miss::Damaged(FindingKind::UnreadableSector, refusal.message),
             _ => Miss::Absent(refusal.message),
         }),
         Err(error) => Err(Miss::Absent(error.to_string())),

@@ -10,7 +10,7 @@ use shingle_hw::error::DeviceError;
 use shingle_proto::frame::Class;
 use shingle_proto::ids::{BlockHash, ExtentId, Generation, PutId};
 use shingle_proto::limits::OSD_READS_MAX;
-use shingle_proto::message::FindingKind;
+use shingle_proto::message::{FindingKind, OsdState};
 
 use super::budget::RecordBuffer;
 use super::extent::{Extent, State};
@@ -119,9 +119,6 @@ impl Osd {
         let (read, grant) = self.read_device(key.class, zone, spot.offset_bytes, bytes, grant).await?;
         let buffer = match read {
             Ok(buffer) => buffer,
-            Err(DeviceError::Unreadable { .. }) => {
-                return Err(self.damaged(key, FindingKind::UnreadableSector, "the disk cannot read the record"));
-            }
             Err(error) => return Err(self.read_failed(key, &error).await),
         };
         match reader::examine(buffer.get(..bytes).unwrap_or_default(), key.extent, &key.hash, key.put_id) {
@@ -138,12 +135,20 @@ impl Osd {
         Refusal::RecordDamaged(what)
     }
 
+    /// Tells of what cannot be read as what it is: the zone and all blocks in it, the disk, or this record.
     async fn read_failed(self: &Rc<Self>, key: &ReadKey, error: &DeviceError) -> Refusal {
         match error {
-            DeviceError::Offline { .. } => self.zone_failed(error),
+            DeviceError::Unreadable { .. } => {}
+            DeviceError::Offline { .. } => {
+                self.zone_failed(error);
+                return Refusal::RecordDamaged("its zone is offline");
+            }
             DeviceError::Failed { .. } => self.probe().await,
             _ => tracing::error!(osd = %self.id(), path = self.path, extent = %key.extent, %error, "a read failed"),
         }
-        Refusal::DeviceFailed(error.to_string())
+        match self.state() {
+            OsdState::Failed => Refusal::DeviceFailed(error.to_string()),
+            _ => self.damaged(key, FindingKind::UnreadableSector, "the disk cannot read the record"),
+        }
     }
 }

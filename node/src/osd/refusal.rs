@@ -26,9 +26,10 @@ pub enum Refusal {
     BlockNotFound,
     #[error("the volume has generation {}", .0.0)]
     StaleGeneration(Generation),
-    /// An append or flush failed, now or before: the extent or the whole OSD has ended.
+    /// A command failed, now or before: the extent or the whole OSD has ended.
     #[error("{0}")]
     DeviceFailed(String),
+    /// It cannot be read or is wrong. The OSD has told of it: nobody else has to.
     #[error("the record is damaged: {0}")]
     RecordDamaged(&'static str),
     #[error("{0}: slow down")]

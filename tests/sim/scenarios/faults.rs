@@ -1,10 +1,13 @@
 //! Disks and processes that fail under the put path: the put goes elsewhere, the read takes another copy.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::Duration;
 
+use shingle_hw::error::DeviceError;
 use shingle_hw::faulty::{CommandKind, Fault};
 use shingle_hw::zone::ZoneId;
-use shingle_proto::message::{CellStatus, FindingKind, OsdState};
+use shingle_proto::message::{CellStatus, Finding, FindingKind, OsdState};
 use shingle_tests::sim::cell::{CellShape, SimCell};
 use shingle_tests::sim::workload::{Content, create_bucket, get, put};
 
@@ -71,6 +74,50 @@ fn a_read_that_is_wrong_is_a_finding_and_another_copy_is_served() {
     });
 }
 
+/// What reads of an object met are told as, by blocks and by the rest, when each disk's next read meets this.
+fn told_of_reads(error: fn(ZoneId) -> DeviceError) -> (Vec<FindingKind>, Vec<FindingKind>) {
+    let cell = SimCell::new(12, CellShape::default());
+    let inside = cell.clone();
+    let told = Rc::new(RefCell::new((Vec::new(), Vec::new())));
+    let filled = told.clone();
+    cell.executor.run(LIMIT, async move {
+        inside.start().await;
+        create_bucket(&inside.core(0)).await.unwrap();
+        put(&inside.core(0), "key", Content(2).bytes()).await.unwrap();
+        for (host, disk) in (1..=5).flat_map(|host| [(host, 1), (host, 2)]) {
+            // The first zone of each disk's first extent, behind one conventional zone and two of the journal.
+            let fault = Fault::Error { command: CommandKind::Read, error: error(ZoneId(3)) };
+            inside.faults(host, disk).arm(1, fault);
+        }
+        let met = || {
+            let disks = (1..=5).flat_map(|host| [(host, 1), (host, 2)]);
+            disks.filter(|(host, disk)| inside.faults(*host, *disk).armed() == 0).count()
+        };
+        get(&inside.core(0), "key").await.unwrap_err();
+        assert_eq!(met(), 4, "every copy was asked for");
+        inside.executor.sleep(Duration::from_secs(5)).await;
+        assert_eq!(get(&inside.core(0), "key").await.unwrap(), Content(2).bytes());
+        let status = inside.status().await.unwrap();
+        let findings = status.recent_findings.iter().map(|record| &record.finding);
+        let (blocks, rest): (Vec<_>, Vec<_>) = findings.partition(|finding| finding.hash.is_some());
+        let kinds = |of: Vec<&Box<Finding>>| of.into_iter().map(|finding| finding.kind).collect();
+        filled.replace((kinds(blocks), kinds(rest)));
+    });
+    told.take()
+}
+
+#[test]
+fn what_cannot_be_read_is_told_once_and_as_what_it_is() {
+    let sector = told_of_reads(|zone| DeviceError::Unreadable { zone, offset_bytes: 8192 });
+    assert_eq!(sector, (vec![FindingKind::UnreadableSector; 4], vec![]));
+    // The disk itself is well: then it is these bytes.
+    let command = told_of_reads(|_| DeviceError::Failed { reason: "injected", errno: 5 });
+    assert_eq!(command, (vec![FindingKind::UnreadableSector; 4], vec![]));
+    let (blocks, zones) = told_of_reads(|zone| DeviceError::Offline { zone });
+    assert!(blocks.iter().all(|kind| *kind == FindingKind::ZoneOffline), "{blocks:?}");
+    assert_eq!(zones, [FindingKind::ZoneOffline; 4]);
+}
+
 #[test]
 fn a_zone_that_fails_is_told_though_nobody_uses_it() {
     let cell = SimCell::new(8, CellShape::default());
@@ -102,7 +149,7 @@ fn zones_that_cannot_be_looked_at_cost_a_disk_nothing_until_it_fails_in_a_row() 
             inside.wait_ready().await;
             let faults = inside.faults(2, 1);
             for nth in 1..=failures {
-                let error = shingle_hw::error::DeviceError::Failed { reason: "injected", errno: 5 };
+                let error = DeviceError::Failed { reason: "injected", errno: 5 };
                 faults.arm(nth, Fault::Error { command: CommandKind::Report, error });
             }
             inside.executor.sleep(Duration::from_secs(720)).await;
@@ -124,7 +171,7 @@ fn a_failed_flush_is_not_acknowledged_and_ends_its_extent() {
         create_bucket(&inside.core(0)).await.unwrap();
         for disk in 1..=2 {
             let faults = inside.faults(3, disk);
-            let error = shingle_hw::error::DeviceError::Failed { reason: "injected", errno: 5 };
+            let error = DeviceError::Failed { reason: "injected", errno: 5 };
             faults.arm(1, Fault::Error { command: CommandKind::Flush, error });
         }
         for number in 0..20 {
