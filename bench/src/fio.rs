@@ -34,6 +34,9 @@ pub enum Engine {
     /// All of the depth in flight. A sync is one more command among them: fio 3.33 neither waits for the writes before it
     /// nor holds back those behind it (fio's `get_rw_ddir`).
     IoUring,
+    /// All of the depth in flight but the syncs: the call that asks for one ends with it (fio's `fio_libaio_queue`), so
+    /// every sync is waited for, one after the other.
+    Libaio,
     /// One at a time in each thread, so a sync covers the write before it.
     Psync,
 }
@@ -117,6 +120,7 @@ impl Job {
         command.args(["--fallocate=none", "--overwrite=0", "--invalidate=0"]);
         command.arg(match self.engine {
             Engine::IoUring => "--ioengine=io_uring",
+            Engine::Libaio => "--ioengine=libaio",
             Engine::Psync => "--ioengine=psync",
         });
         command.arg(format!("--filename={}", self.file.display()));

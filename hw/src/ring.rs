@@ -2,9 +2,10 @@
 //!
 //! Invariants: the memory and the file of a command live until the kernel is done with it, whatever happens to its
 //! future; never more commands are with the kernel than the ring has entries (the others wait in order); an executor
-//! that awaits `event_fd` and then calls `poll` misses nothing.
+//! that awaits `event_fd` and then calls `poll` misses nothing, unless the ring is muted meanwhile.
 //! This file uses `unsafe` to hand commands to the kernel.
 
+mod block_on;
 mod command;
 mod nvme;
 mod parts;
@@ -19,11 +20,10 @@ use std::future::Future;
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
+use std::sync::atomic::{Ordering, fence};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use io_uring::{IoUring, cqueue, squeue, types};
@@ -35,6 +35,7 @@ use registered::Registered;
 use source::{Sources, TICK_KEY};
 use task::Tasks;
 
+pub use block_on::block_on;
 pub(crate) use command::NvmeTransfer;
 pub use command::{Operation, PartsTransfer, RingTransfer};
 pub(crate) use nvme::{NvmeAnswer, NvmeCommand};
@@ -205,6 +206,21 @@ impl Ring {
             }
         }
         false
+    }
+
+    /// Completions do not signal the event until `unmute`: whoever polls anyway has no use for a signal each time.
+    pub fn mute(&self) {
+        self.state.borrow_mut().uring.completion().disable_eventfd();
+    }
+
+    /// Completions signal the event again, and those at hand do so now.
+    pub fn unmute(&self) {
+        self.state.borrow_mut().uring.completion().enable_eventfd();
+        // The kernel makes a completion known before it looks whether to signal; we look after it may.
+        fence(Ordering::SeqCst);
+        if self.has_completions() {
+            task::signal(&self.event);
+        }
     }
 
     /// Hands over what was kept back.
@@ -447,40 +463,6 @@ impl Drop for Ring {
         // Abandoned commands: the kernel may still touch their buffers.
         while self.pending() > 0 {
             self.wait();
-        }
-    }
-}
-
-/// Runs a future to its end on this thread, with nothing but the ring to wait for: for tests, tools and benches. The
-/// future may also be woken by another thread, but is looked at only between completions while commands are pending.
-pub fn block_on<F: Future>(ring: &Rc<Ring>, future: F) -> F::Output {
-    struct Flag {
-        woken: AtomicBool,
-        event: Arc<OwnedFd>,
-    }
-    impl Wake for Flag {
-        fn wake(self: Arc<Self>) {
-            self.woken.store(true, Ordering::Release);
-            task::signal(&self.event);
-        }
-    }
-    let flag = Arc::new(Flag { woken: AtomicBool::new(true), event: Arc::clone(&ring.event) });
-    let waker = Waker::from(Arc::clone(&flag));
-    let mut future = pin!(future);
-    loop {
-        if flag.woken.swap(false, Ordering::Acquire)
-            && let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker))
-        {
-            return output;
-        }
-        if ring.poll() > 0 || flag.woken.load(Ordering::Acquire) {
-            continue;
-        }
-        if ring.pending() > 0 {
-            ring.wait();
-        } else if let Err(error) = rustix::io::read(&ring.event, &mut [0; 8]) {
-            // A task or this future is woken by another thread, which signals the event.
-            tracing::warn!(%error, "waiting for the ring's event failed");
         }
     }
 }

@@ -24,6 +24,7 @@ pub async fn run(completions: &EventFd, ring: &Rc<Ring>, tasks: &dyn Tasks) -> i
         if let Err(error) = completions.signalled().await {
             return error;
         }
+        let muted = Muted::new(ring);
         for _ in 0..ROUNDS_MAX {
             let corked = Corked::new(ring);
             ring.poll();
@@ -38,6 +39,23 @@ pub async fn run(completions: &EventFd, ring: &Rc<Ring>, tasks: &dyn Tasks) -> i
                 break;
             }
         }
+        drop(muted);
+    }
+}
+
+/// The ring signals nothing while it is polled anyway; again also when the shard stops in between.
+struct Muted<'a>(&'a Ring);
+
+impl<'a> Muted<'a> {
+    fn new(ring: &'a Ring) -> Self {
+        ring.mute();
+        Self(ring)
+    }
+}
+
+impl Drop for Muted<'_> {
+    fn drop(&mut self) {
+        self.0.unmute();
     }
 }
 

@@ -5,8 +5,9 @@ use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use shingle_hw::buffer::{Buffer, BufferPool};
-use shingle_hw::ring::{Ring, block_on};
+use shingle_hw::ring::{Operation, Ring, block_on};
 
 use crate::rig::pattern;
 
@@ -111,6 +112,37 @@ fn the_event_is_readable_when_a_command_ended() {
     File::from(event).read_exact(&mut events).expect("blocks until the command has ended");
     assert!(u64::from_ne_bytes(events) > 0);
     assert_eq!(ring.poll(), 1);
+    block_on(&ring, sync).expect("syncs");
+}
+
+#[test]
+fn a_muted_ring_signals_what_ended_when_it_is_unmuted() {
+    let ring = Ring::new(4).expect("a ring");
+    let file = scratch();
+    let is_signalled = || {
+        let event = ring.event_fd();
+        let mut ready = [PollFd::new(&event, PollFlags::IN)];
+        poll(&mut ready, Some(&Timespec::default())).expect("polls") == 1
+    };
+    // Whoever is woken outside the ring signals the event as well.
+    let run_quietly = |sync: Operation| {
+        block_on(&ring, sync).expect("syncs");
+        while is_signalled() {
+            rustix::io::read(ring.event_fd(), &mut [0; 8]).expect("a signal");
+        }
+    };
+    ring.mute();
+    let sync = ring.sync_data(&file);
+    assert!(ring.completes_within(SECOND) && !is_signalled());
+    ring.unmute();
+    assert!(is_signalled(), "what ended before is made known");
+    run_quietly(sync);
+    ring.mute();
+    run_quietly(ring.sync_data(&file));
+    ring.unmute();
+    assert!(!is_signalled(), "nothing was left");
+    let sync = ring.sync_data(&file);
+    assert!(ring.completes_within(SECOND) && is_signalled(), "and what comes later signals again");
     block_on(&ring, sync).expect("syncs");
 }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use shingle_proto::ids::{BlockHash, PutId};
 use shingle_proto::limits::RECORD_ALIGN_BYTES;
+use smallvec::SmallVec;
 
 /// Where a record lies: in 4 KiB units within its extent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,8 +110,8 @@ impl Toc {
         }
     }
 
-    /// Where the record may lie, the latest first.
-    pub fn candidates(&self, hash: &BlockHash, put_id: PutId) -> Vec<Place> {
+    /// Where the record may lie, the latest first. More than one is chance, or the same put once more.
+    pub fn candidates(&self, hash: &BlockHash, put_id: PutId) -> SmallVec<[Place; 1]> {
         let wanted = fingerprint(hash, put_id);
         match &self.shape {
             Shape::Open(map) => map
@@ -121,7 +122,7 @@ impl Toc {
             Shape::Closed(entries) => {
                 let first = first_at(entries, wanted);
                 let same = entries.iter().skip(first).take_while(|entry| entry.fingerprint == wanted);
-                let mut places: Vec<Place> = same.map(|entry| entry.place).collect();
+                let mut places: SmallVec<[Place; 1]> = same.map(|entry| entry.place).collect();
                 places.reverse();
                 places
             }
@@ -198,7 +199,7 @@ mod tests {
             assert_eq!(toc.len(), 1000);
             for number in 0..1000 {
                 let (hash, put_id) = key(number);
-                assert_eq!(toc.candidates(&hash, put_id), [Place::new(number * 8192, 8192)]);
+                assert_eq!(toc.candidates(&hash, put_id)[..], [Place::new(number * 8192, 8192)]);
             }
             assert!(toc.candidates(&BlockHash([1; 32]), PutId(5)).is_empty());
         }
@@ -213,6 +214,6 @@ mod tests {
         toc.insert(&hash, put_id, Place::new(4096, 4096));
         toc.insert(&other, put_id, Place::new(8192, 4096));
         toc.close();
-        assert_eq!(toc.candidates(&hash, put_id), [Place::new(8192, 4096), Place::new(4096, 4096)]);
+        assert_eq!(toc.candidates(&hash, put_id)[..], [Place::new(8192, 4096), Place::new(4096, 4096)]);
     }
 }
