@@ -7,7 +7,7 @@ use shingle_hw::device::ZonedDevice;
 use shingle_hw::error::DeviceError;
 use shingle_hw::zone::{Zone, ZoneCondition, ZoneId};
 use shingle_proto::ids::{CellId, OsdId};
-use shingle_proto::limits::MIB;
+use shingle_proto::limits::{MIB, VOLUME_FREE_BYTES_MIN};
 use shingle_seam::World;
 
 use super::mount::{Disk, MountError};
@@ -117,6 +117,22 @@ async fn begins_blank(device: &dyn ZonedDevice, zone: ZoneId, for_label: bool) -
     let is_zero = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
     let (sector, rest) = head.split_at(SECTOR_BYTES.min(head.len()));
     Ok(is_zero(rest) && (is_zero(sector) || for_label && sector.starts_with(&LABEL_MAGIC)))
+}
+
+/// Whether volumes can use the extents that an empty disk would be divided into: control closes those with less than
+/// `VOLUME_FREE_BYTES_MIN` left in a member, and would open and close them for ever.
+///
+/// # Errors
+/// When an extent has less room than that from the start, or the disk has room for none.
+pub fn check_extents(disk: &Disk) -> Result<(), MountError> {
+    let path = || disk.path.clone();
+    let layout = Layout::of(disk.device.geometry()).map_err(|cause| MountError::NoRoom { path: path(), cause })?;
+    let payload_bytes = layout.payload_bytes();
+    if payload_bytes < VOLUME_FREE_BYTES_MIN {
+        let (zones, zone_bytes) = (layout.zones_per_extent, layout.zone_used_bytes);
+        return Err(MountError::SmallExtents { path: path(), zones, zone_bytes, payload_bytes });
+    }
+    Ok(())
 }
 
 /// Labels an empty disk at both ends, durably.

@@ -9,6 +9,7 @@ use shingle_hw::error::DeviceError;
 use shingle_hw::qualify::profile::MeasuredProfile;
 use shingle_hw::zone::{Zone, ZoneCondition, ZoneId};
 use shingle_proto::ids::{CellId, ExtentId, OsdId};
+use shingle_proto::limits::VOLUME_FREE_BYTES_MIN;
 use shingle_proto::message::{ExtentState, FindingKind};
 use shingle_seam::World;
 
@@ -16,7 +17,7 @@ use super::budget::Budgets;
 use super::extent::Extent;
 use super::findings::Findings;
 use super::labels::repair_labels;
-pub use super::labels::{read_label, write_label};
+pub use super::labels::{check_extents, read_label, write_label};
 use super::policy::DiskPolicy;
 use super::store::Osd;
 use crate::extent::journal::replay::{JournalFound, replay};
@@ -84,6 +85,12 @@ pub enum MountError {
     OtherCell { path: String, found: CellId, expected: CellId },
     #[error("{path}: {cause}; use a larger disk")]
     NoRoom { path: String, cause: NoRoom },
+    #[error(
+        "{path}: its extents would have {zones} zones of {zone_bytes} bytes each and room for {payload_bytes} bytes of \
+         records; with less than {VOLUME_FREE_BYTES_MIN}, two blocks of the largest size, a volume counts as full before \
+         anything is in it; nothing was changed. Use a disk with larger zones, or with more of them"
+    )]
+    SmallExtents { path: String, zones: u32, zone_bytes: u64, payload_bytes: u64 },
     #[error("{path}: {osd} is on another disk of this host too; take one of them out")]
     Twice { path: String, osd: OsdId },
 }

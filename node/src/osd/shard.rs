@@ -22,7 +22,7 @@ use super::board::Board;
 use super::budget::Budgets;
 use super::findings::Findings;
 use super::listing::{Listing, extents_max};
-use super::mount::{Disk, MountError, MountReport, mount, read_label, write_label};
+use super::mount::{Disk, MountError, MountReport, check_extents, mount, read_label, write_label};
 use super::policy::{CannotSweep, DiskPolicy};
 use super::store::Osd;
 use crate::extent::label::Label;
@@ -106,7 +106,10 @@ impl Shard {
             let disk = disk.into();
             match read_label(&disk).await? {
                 Some(label) => labelled.push((disk, label)),
-                None => empty.push(disk),
+                None => {
+                    check_extents(&disk)?;
+                    empty.push(disk);
+                }
             }
         }
         let known = labelled.first().map(|(_, label)| label.cell);

@@ -9,7 +9,9 @@ use shingle_hw::error::DeviceError;
 use shingle_hw::faulty::{CommandKind, Fault, FaultyDevice};
 use shingle_hw::geometry::Geometry;
 use shingle_hw::zone::{ZoneCondition, ZoneId};
-use shingle_node::osd::mount::MountError;
+use shingle_node::extent::layout::Layout;
+use shingle_node::osd::mount::{Disk, MountError, check_extents};
+use shingle_proto::limits::VOLUME_FREE_BYTES_MIN;
 use shingle_seam::World;
 
 use crate::rig::{self, Mounted, assert_stored, block, geometry, new_extent, put, start};
@@ -226,4 +228,30 @@ fn labelling_that_was_cut_off_is_done_again() {
             }
         }
     });
+}
+
+#[test]
+fn disk_is_not_taken_when_its_extents_are_full_before_anything_is_in_them() {
+    let (mut taken, mut refused) = (0, 0);
+    for zones in [20, 40, 120] {
+        for zone_kib in (512..=12 << 10).step_by(512) {
+            let (zone_bytes, capacity) = (zone_kib << 10, (zone_kib << 10) - 4096);
+            let shape = Geometry { zones, zone_bytes, zone_capacity_bytes: capacity, ..geometry() };
+            let layout = Layout::of(&shape).unwrap();
+            let device: Rc<dyn ZonedDevice> = Rc::new(MemoryDevice::new(shape, "small"));
+            match check_extents(&Disk::from(device)) {
+                Ok(()) => {
+                    assert!(layout.payload_bytes() >= VOLUME_FREE_BYTES_MIN, "{layout:?}");
+                    taken += 1;
+                }
+                Err(MountError::SmallExtents { zones, zone_bytes, payload_bytes, .. }) => {
+                    assert_eq!((zones, zone_bytes), (layout.zones_per_extent, capacity));
+                    assert!(payload_bytes == layout.payload_bytes() && payload_bytes < VOLUME_FREE_BYTES_MIN);
+                    refused += 1;
+                }
+                Err(other) => panic!("{other}"),
+            }
+        }
+    }
+    assert!(taken > 10 && refused > 10, "{taken} and {refused}: the limit was crossed");
 }

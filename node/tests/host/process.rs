@@ -246,5 +246,14 @@ fn bad_disks_and_ports_are_named() {
         assert!(taken.to_string().contains(&control.to_string()), "{taken}");
         let public = start_host(&world, config(&good, "0.0.0.0:0".parse().unwrap())).await.err().unwrap();
         assert!(public.to_string().contains("loopback"), "{public}");
+        let small = directory.path().join("small");
+        file::create(&small, &rig::geometry(), "small").unwrap();
+        for _ in 0..2 {
+            let refused = start_host(&world, config(&small, any)).await.err().unwrap().to_string();
+            assert!(
+                refused.contains("2 zones of 262144 bytes") && refused.contains("nothing was changed"),
+                "{refused}"
+            );
+        }
     });
 }
