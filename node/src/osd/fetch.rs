@@ -98,6 +98,12 @@ impl Osd {
             None if found_any => {
                 self.damaged(&key, FindingKind::RecordDamaged, "another record where this one was written")
             }
+            // The names of what lay in it may be gone with it; readers bring them back.
+            None if self.has_offline_zone(extent.header.slot) => self.damaged(
+                &key,
+                FindingKind::ZoneOffline,
+                "not in the rest of its extent, a zone of which is offline",
+            ),
             None => Refusal::BlockNotFound,
         })
     }

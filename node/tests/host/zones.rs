@@ -306,6 +306,33 @@ fn start_tells_what_a_lost_zone_of_a_closed_extent_held() {
 }
 
 #[test]
+fn block_whose_name_went_with_its_zone_is_told_when_it_is_asked_for() {
+    rig::run(async |world| {
+        for offline in [false, true] {
+            let device = memory();
+            let (_, blocks) = two_zones(&world, &device).await;
+            match offline {
+                true => device.set_offline(ZoneId(4)),
+                false => device.set_read_only(ZoneId(4)),
+            }
+            device.power_cycle();
+            let mounted = start(&world, Rc::new(device.clone())).await.unwrap();
+            settle(&world).await;
+            let asked = blocks[1][0];
+            if offline {
+                let refused = rig::get(&mounted.osd, 1, asked).await;
+                assert!(matches!(refused, Err(Refusal::RecordDamaged(_))), "{refused:?}");
+                assert!(named(&mounted, FindingKind::ZoneOffline, 1).contains(&asked.hash()));
+            } else {
+                assert_stored(&mounted.osd, 1, asked).await;
+                assert_eq!(named(&mounted, FindingKind::ZoneReadOnly, 1), hashes(&blocks[1]));
+            }
+            assert_eq!(rig::get(&mounted.osd, 2, block(99, 100)).await, Err(Refusal::BlockNotFound));
+        }
+    });
+}
+
+#[test]
 fn extent_of_which_nothing_is_left_is_still_named() {
     rig::run(async |world| {
         let device = memory();
