@@ -85,10 +85,10 @@ fn a_drive_changes_hands_by_command_and_not_while_it_is_used() {
     for same in ["serial", "model", "zones", "zone_capacity_bytes", "open_zones_max", "active_zones_max", "report"] {
         assert_eq!(by_us[same], by_kernel[same], "{same}");
     }
-    fs::write("/tmp/sectors", [0x5a; 8192]).expect("a file");
-    assert_eq!(told(&["append", &name, "3", "--in", "/tmp/sectors"])["zone"]["write_pointer_bytes"], 8192);
-    assert_eq!(told(&["append", &name, "3", "--in", "/tmp/sectors"])["offset_bytes"], 8192);
-    assert!(refusal(&["append", &name, "24", "--in", "/tmp/sectors"], REFUSED).contains("boundary"));
+    fs::write("/tmp/two-sectors", [0x5a; 8192]).expect("a file");
+    assert_eq!(told(&["append", &name, "3", "--in", "/tmp/two-sectors"])["zone"]["write_pointer_bytes"], 8192);
+    assert_eq!(told(&["append", &name, "3", "--in", "/tmp/two-sectors"])["offset_bytes"], 8192);
+    assert!(refusal(&["append", &name, "24", "--in", "/tmp/two-sectors"], REFUSED).contains("boundary"));
     let used = open(&name);
     refusal(&["report", &name], IN_USE);
     refusal(&["give-back", &name], IN_USE);

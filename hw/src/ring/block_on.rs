@@ -10,7 +10,8 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use super::{Ring, task};
 
-/// Runs a future to its end on this thread, with nothing but the ring to wait for. The future may also be woken by another thread, but is looked at only between completions while commands are pending.
+/// Runs a future to its end on this thread, with nothing but the ring to wait for. The future may also be woken by another
+/// thread, but is looked at only between completions while commands are pending.
 pub fn block_on<F: Future>(ring: &Rc<Ring>, future: F) -> F::Output {
     struct Flag {
         woken: AtomicBool,
