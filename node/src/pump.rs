@@ -24,15 +24,15 @@ pub async fn run(completions: &EventFd, ring: &Rc<Ring>, tasks: &dyn Tasks) -> i
         if let Err(error) = completions.signalled().await {
             return error;
         }
-        let muted = Muted::new(ring);
+        let muted = Meanwhile::muted(ring);
         for _ in 0..ROUNDS_MAX {
-            let corked = Corked::new(ring);
+            let corked = Meanwhile::corked(ring);
             ring.poll();
             // Whoever waited for a completion runs now, and gives their turn at the disk to the next command.
             tasks.yield_now().await;
             drop(corked);
             // The disks are busy again. Now what came is looked at, and answered.
-            let corked = Corked::new(ring);
+            let corked = Meanwhile::corked(ring);
             tasks.yield_now().await;
             drop(corked);
             if !ring.completes_within(SPIN) {
@@ -43,34 +43,28 @@ pub async fn run(completions: &EventFd, ring: &Rc<Ring>, tasks: &dyn Tasks) -> i
     }
 }
 
-/// The ring signals nothing while it is polled anyway; again also when the shard stops in between.
-struct Muted<'a>(&'a Ring);
-
-impl<'a> Muted<'a> {
-    fn new(ring: &'a Ring) -> Self {
-        ring.mute();
-        Self(ring)
-    }
+/// A way to treat the ring that ends with this, also when the shard stops in between.
+struct Meanwhile<'a> {
+    ring: &'a Ring,
+    end: fn(&Ring),
 }
 
-impl Drop for Muted<'_> {
-    fn drop(&mut self) {
-        self.0.unmute();
-    }
-}
-
-/// Uncorks also when the shard stops in between.
-struct Corked<'a>(&'a Ring);
-
-impl<'a> Corked<'a> {
-    fn new(ring: &'a Ring) -> Self {
+impl<'a> Meanwhile<'a> {
+    /// Small reads are handed over together at its end.
+    fn corked(ring: &'a Ring) -> Self {
         ring.cork();
-        Self(ring)
+        Self { ring, end: Ring::uncork }
+    }
+
+    /// Nothing is signalled, since the ring is polled anyway.
+    fn muted(ring: &'a Ring) -> Self {
+        ring.mute();
+        Self { ring, end: Ring::unmute }
     }
 }
 
-impl Drop for Corked<'_> {
+impl Drop for Meanwhile<'_> {
     fn drop(&mut self) {
-        self.0.uncork();
+        (self.end)(self.ring);
     }
 }
