@@ -16,6 +16,7 @@ use super::budget::RecordBuffer;
 use super::extent::{Extent, State};
 use super::refusal::Refusal;
 use super::store::Osd;
+use crate::extent::journal::SlotHealth;
 use crate::extent::placement::Spot;
 use crate::extent::reader::{self, Found};
 use crate::extent::record::{Record, RecordKind};
@@ -99,7 +100,7 @@ impl Osd {
                 self.damaged(&key, FindingKind::RecordDamaged, "another record where this one was written")
             }
             // The names of what lay in it may be gone with it; readers bring them back.
-            None if self.has_offline_zone(extent.header.slot) => self.damaged(
+            None if self.ledger.slot(extent.header.slot).health == SlotHealth::Offline => self.damaged(
                 &key,
                 FindingKind::ZoneOffline,
                 "not in the rest of its extent, a zone of which is offline",

@@ -151,13 +151,6 @@ impl Osd {
         }
     }
 
-    /// Whether what a slot held cannot be read any more, in part or whole.
-    pub(super) fn has_offline_zone(&self, slot: u32) -> bool {
-        let first = self.layout().zone(slot, 0);
-        let last = ZoneId(first.0 + self.layout().zones_per_extent - 1);
-        self.lost_zones.borrow().range(first..=last).any(|(_, condition)| *condition == ZoneCondition::Offline)
-    }
-
     /// Places of an extent's records in one of its zones.
     fn places_in(&self, extent: &Extent, zone: ZoneId) -> Vec<Place> {
         let mut places = extent.toc.borrow().places();
