@@ -61,32 +61,46 @@ fn fingerprint(hash: &BlockHash, put_id: PutId) -> u64 {
     u64::from_le_bytes([a, b, c, d, e, f, g, h]) ^ put_id.0.rotate_left(32)
 }
 
+/// Guesses from a guess: the first one errs by the root of an extent's records, each of these by the root of the last.
+const GUESSES: u32 = 2;
+
 /// The first entry whose fingerprint is not below the wanted one. Fingerprints are uniform, so it lies as far in as the
 /// wanted one in all numbers, give or take the square root of the length; a second guess from there errs by the root of
-/// that. A search around it touches few lines of cache, where one of the whole touches a new one at nearly every step.
+/// that. A walk from the last one, in steps that double, touches a line or two of cache, where a search of the whole
+/// touches a new one at nearly every step.
 fn first_at(entries: &[Entry], wanted: u64) -> usize {
     let length = entries.len();
     // A length is below 2^64, so products with 64-bit fractions fit.
     let share_of = |distance: u64| ((u128::from(distance) * length as u128) >> 64) as usize;
     let mut guess = share_of(wanted);
-    if let Some(there) = entries.get(guess).map(|entry| entry.fingerprint) {
+    for _ in 0..GUESSES {
+        let Some(there) = entries.get(guess).map(|entry| entry.fingerprint) else { break };
         guess = match wanted.checked_sub(there) {
-            Some(above) => guess.saturating_add(share_of(above)),
+            Some(above) => guess.saturating_add(share_of(above)).min(length),
             None => guess.saturating_sub(share_of(there - wanted)),
         };
     }
-    let mut reach = 8;
-    loop {
-        let (low, high) = (guess.saturating_sub(reach).min(length), guess.saturating_add(reach).min(length));
-        let below = |index: usize| entries.get(index).is_some_and(|entry| entry.fingerprint < wanted);
-        let starts_inside = low == 0 || below(low - 1);
-        let ends_inside = high == length || !below(high);
-        if starts_inside && ends_inside {
-            let near = entries.get(low..high).unwrap_or_default();
-            return low + near.partition_point(|entry| entry.fingerprint < wanted);
+    let below = |index: usize| entries.get(index).is_some_and(|entry| entry.fingerprint < wanted);
+    let among = |range: std::ops::Range<usize>| {
+        let near = entries.get(range.clone()).unwrap_or_default();
+        range.start + near.partition_point(|entry| entry.fingerprint < wanted)
+    };
+    let mut step = 1;
+    while below(guess) {
+        let next = guess.saturating_add(step).min(length);
+        if !below(next) {
+            return among(guess + 1..next);
         }
-        reach = reach.saturating_mul(4);
+        (guess, step) = (next, step * 2);
     }
+    while guess > 0 {
+        let next = guess.saturating_sub(step);
+        if below(next) {
+            return among(next + 1..guess);
+        }
+        (guess, step) = (next, step * 2);
+    }
+    0
 }
 
 impl Toc {
@@ -202,6 +216,24 @@ mod tests {
                 assert_eq!(toc.candidates(&hash, put_id)[..], [Place::new(number * 8192, 8192)]);
             }
             assert!(toc.candidates(&BlockHash([1; 32]), PutId(5)).is_empty());
+        }
+    }
+
+    #[test]
+    fn guesses_that_err_cost_a_walk_and_never_an_answer() {
+        let spread = |index: u64| index.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let shapes: [&dyn Fn(u64) -> u64; 5] =
+            [&spread, &|index| index, &|index| u64::MAX - index, &|_| 7, &|index| spread(index) >> (index % 64)];
+        for (shape, length) in shapes.iter().flat_map(|shape| [0, 1, 2, 3, 100, 1000].map(|length| (shape, length))) {
+            let place = Place::new(0, 4096);
+            let mut entries: Vec<Entry> = (0..length).map(|index| Entry { fingerprint: shape(index), place }).collect();
+            entries.sort_unstable_by_key(|entry| entry.fingerprint);
+            let held = entries.iter().map(|entry| entry.fingerprint);
+            let around = held.flat_map(|at| [at.saturating_sub(1), at, at.saturating_add(1)]);
+            for wanted in around.chain([0, 1, u64::MAX / 2, u64::MAX]) {
+                let expected = entries.partition_point(|entry| entry.fingerprint < wanted);
+                assert_eq!(first_at(&entries, wanted), expected, "{wanted} of {length}");
+            }
         }
     }
 
