@@ -36,37 +36,51 @@ fn random_reads_take_seek_and_half_a_turn() {
     assert!((11.3..12.1).contains(&mean_ms), "{mean_ms}");
 }
 
+/// Random reads a second with so many in flight.
+fn random_read_rate(mut time: ServiceTime, depth: usize) -> f64 {
+    let mut draw = Draw::new(5);
+    let mut now_ns = 0;
+    let mut tickets: Vec<Ticket> = Vec::new();
+    let mut ended = 0u64;
+    while ended < 2_000 {
+        while tickets.len() < depth {
+            let (zone, offset_bytes) = (draw.below(4096) as u32, draw.below(60_000) * 4096);
+            tickets.push(time.submit(now_ns, Work::Read { zone, offset_bytes, bytes: 4096 }));
+        }
+        let mut until_ns = u64::MAX;
+        tickets.retain(|ticket| match time.progress(now_ns, *ticket) {
+            Progress::Ends { at_ns } if at_ns <= now_ns => {
+                ended += 1;
+                false
+            }
+            Progress::Ends { at_ns: at } | Progress::Waits { until_ns: at } => {
+                until_ns = until_ns.min(at);
+                true
+            }
+        });
+        now_ns = if tickets.len() < depth { now_ns } else { until_ns };
+    }
+    ended as f64 / (now_ns as f64 / 1e9)
+}
+
 #[test]
 fn a_deeper_queue_serves_more_random_reads() {
-    let rate = |depth: usize| {
-        let mut time = smr();
-        let mut draw = Draw::new(5);
-        let mut now_ns = 0;
-        let mut tickets: Vec<Ticket> = Vec::new();
-        let mut ended = 0u64;
-        while ended < 2_000 {
-            while tickets.len() < depth {
-                let (zone, offset_bytes) = (draw.below(4096) as u32, draw.below(60_000) * 4096);
-                tickets.push(time.submit(now_ns, Work::Read { zone, offset_bytes, bytes: 4096 }));
-            }
-            let mut until_ns = u64::MAX;
-            tickets.retain(|ticket| match time.progress(now_ns, *ticket) {
-                Progress::Ends { at_ns } if at_ns <= now_ns => {
-                    ended += 1;
-                    false
-                }
-                Progress::Ends { at_ns: at } | Progress::Waits { until_ns: at } => {
-                    until_ns = until_ns.min(at);
-                    true
-                }
-            });
-            now_ns = if tickets.len() < depth { now_ns } else { until_ns };
-        }
-        ended as f64 / (now_ns as f64 / 1e9)
-    };
-    let (one, many) = (rate(1), rate(32));
+    let (one, many) = (random_read_rate(smr(), 1), random_read_rate(smr(), 32));
     assert!((75.0..95.0).contains(&one), "{one}");
     assert!(many > 2.0 * one && many < 400.0, "{one} {many}");
+}
+
+#[test]
+fn more_reads_than_are_served_within_the_bound_are_served_in_their_order() {
+    let rate = |starve_ms: f64, depth| {
+        let mut profile = DriveProfile::default();
+        if let crate::model::profile::Media::Disk(disk) = &mut profile.media {
+            disk.starve_ms = starve_ms;
+        }
+        random_read_rate(ServiceTime::new(&profile, 1), depth)
+    };
+    let (within, beyond, no_bound) = (rate(1_000.0, 64), rate(1_000.0, 512), rate(1e6, 512));
+    assert!(beyond < within / 2.0 && no_bound > within, "{within} {beyond} {no_bound}");
 }
 
 #[test]

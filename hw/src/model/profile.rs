@@ -119,7 +119,8 @@ pub struct Disk {
     /// Places of 64 KiB in a million that always need another revolution: assumed.
     pub slow_spot_ppm: u32,
     /// A command this old goes first, in milliseconds; younger ones gain in proportion: assumed, so that 32 queued 4 KiB
-    /// reads reach the 200 a second usual for 7200 rpm.
+    /// reads reach the 200 a second usual for 7200 rpm. More commands than the drive serves within this time are all old:
+    /// it takes them as they came, and is about as slow as with one at a time.
     pub starve_ms: f64,
     pub laser: Laser,
     pub background: Background,
