@@ -21,6 +21,10 @@ pub enum BenchError {
     Rpc(#[from] RpcError),
     #[error("the engine: {0}")]
     Engine(String),
+    #[error(
+        "{needed_bytes} bytes are needed, {free_bytes} are free: take another directory, or bound the rounds (--records)"
+    )]
+    NoRoom { free_bytes: u64, needed_bytes: u64 },
     #[error("no OSD has a free extent for the measurement")]
     NoExtent,
 }

@@ -12,7 +12,8 @@ use super::host::{Host, Rig};
 use super::load::{Load, Outcome};
 use super::profile::Recorder;
 use super::report::{Amplification, Commands, Comparison, Cpu, EngineReport, Profile, Scope, per_gib};
-use super::space::{self, PEER_BYTES, ZONE_FILL_BYTES};
+use super::sizes::Sizes;
+use super::space;
 use super::{EnginePlan, READ_DEPTH};
 use crate::error::BenchError;
 use crate::fio::{self, Done, Engine, Job, Sync, Work};
@@ -21,8 +22,6 @@ use crate::ratio::{Ratio, median};
 /// Byte budget of the shard; its pool is twice that.
 const BUDGET_BYTES: u64 = 512 * MIB;
 const READ_SECONDS: u64 = 2;
-/// Rounds beside the measured ones: one to warm up, one to profile.
-const OTHER_ROUNDS: u64 = 2;
 
 /// When a peer makes its writes durable.
 #[derive(Clone, Copy, Debug)]
@@ -48,7 +47,7 @@ pub struct Peer {
 pub struct AppendRounds<'a> {
     pub load: Load,
     pub name: &'static str,
-    /// Per round; fewer when many rounds must fit into the extents.
+    /// Per round; fewer when many rounds must fit into the extents, or people bound them.
     pub records: u64,
     pub peers: &'a [Peer],
     pub written_target: f64,
@@ -58,6 +57,7 @@ pub struct AppendRounds<'a> {
 pub struct Bench {
     folder: PathBuf,
     plan: EnginePlan,
+    sizes: Sizes,
     host: Host,
     report: EngineReport,
     /// The most of fio's memory seen on huge pages.
@@ -70,19 +70,20 @@ impl Bench {
     /// Makes and writes the files, and starts the shard.
     pub fn prepare(folder: &Path, plan: EnginePlan, loads: &[Load]) -> Result<Self, BenchError> {
         let drive = folder.join("drive");
-        let zones = loads.iter().flat_map(|load| std::iter::repeat_n(load.zones_per_extent, load.extents));
-        space::make_drive(&drive, zones)?;
-        space::make_peer(&peer_file(folder))?;
+        let sizes = Sizes::of(&plan, loads);
+        space::check_room(folder, sizes.free_bytes(loads))?;
+        let extents = loads.iter().flat_map(|load| std::iter::repeat_n(sizes.extent_bytes(*load), load.extents));
+        space::make_drive(&drive, extents)?;
+        space::make_peer(&peer_file(folder), sizes.peer_bytes())?;
         let host = Host::start(&drive, BUDGET_BYTES)?;
         let folder = folder.to_path_buf();
-        Ok(Self { folder, plan, host, report: EngineReport::default(), fio_huge_bytes: 0, file_bytes: 0 })
+        Ok(Self { folder, plan, sizes, host, report: EngineReport::default(), fio_huge_bytes: 0, file_bytes: 0 })
     }
 
     /// The rounds of one load of appends, then its profile, then the end of its extents.
     pub fn append(&mut self, rounds: &AppendRounds<'_>) -> Result<(), BenchError> {
         let load = rounds.load;
-        let fits = load.extents as u64 * load.zones_per_extent * ZONE_FILL_BYTES / load.record_bytes();
-        let records = rounds.records.min(fits / (self.plan.rounds as u64 + OTHER_ROUNDS));
+        let records = self.sizes.round_records(load, rounds.records);
         let before_bytes = self.device_bytes()?;
         self.file_bytes = 0;
         self.write_job(move |rig| Box::pin(load.create(rig)))?;
@@ -106,8 +107,7 @@ impl Bench {
         self.profile(rounds.name, move |bench| bench.append_once(load, records))?;
         self.write_job(move |rig| Box::pin(load.close(rig)))?;
         let device_bytes = self.device_bytes()? - before_bytes;
-        let rounds_run = (self.plan.rounds as u64) + OTHER_ROUNDS;
-        self.amplification(rounds, records * rounds_run, device_bytes);
+        self.amplification(rounds, records * self.sizes.rounds_run(), device_bytes);
         let flushes = measured.last().map_or(1, |outcome| outcome.device.flushes);
         for (peer, done) in rounds.peers.iter().zip(&done) {
             let line = self.write_of(peer, load, (records, flushes), 0).line();
@@ -124,8 +124,7 @@ impl Bench {
 
     /// Stores records to be read: as many as a measurement of appends would have left.
     fn fill(&mut self, load: Load) -> Result<(), BenchError> {
-        let fits = load.extents as u64 * load.zones_per_extent * ZONE_FILL_BYTES / load.record_bytes();
-        let records = fits.min(load.records_to_read).min(PEER_BYTES / load.record_bytes());
+        let records = self.sizes.records_to_read(load);
         self.host.run(move |rig| Box::pin(load.create(rig)))?;
         self.append_once(load, records)?;
         self.host.run(move |rig| Box::pin(load.close(rig)))
@@ -139,7 +138,7 @@ impl Bench {
         }
         let stored = self.stored(load)?;
         // Both sides read as many bytes' worth of places: what lies below may cache.
-        let among = stored.min(PEER_BYTES / load.record_bytes());
+        let among = stored.min(self.sizes.peer_bytes() / load.record_bytes());
         self.read_once(load, among, 0)?;
         let job = Job {
             file: peer_file(&self.folder),
@@ -222,7 +221,7 @@ impl Bench {
     /// A peer's run of as many writes as we append records.
     fn write_of(&self, peer: &Peer, load: Load, (records, flushes): (u64, u64), round: u64) -> Job {
         let total_bytes = records * load.record_bytes();
-        let places = (PEER_BYTES / total_bytes.next_multiple_of(MIB)).max(1);
+        let places = (self.sizes.peer_bytes() / total_bytes.next_multiple_of(MIB)).max(1);
         let sync = match peer.flushes {
             Flushes::AsOurs => Sync::Data { writes: records.div_ceil(flushes.max(1)) },
             Flushes::Each(sync) => sync,

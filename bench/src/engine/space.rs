@@ -10,39 +10,41 @@ use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};
 use shingle_hw::backend::file;
 use shingle_hw::geometry::Geometry;
-use shingle_proto::limits::{GIB, MIB};
+use shingle_proto::limits::MIB;
 
+use super::sizes::DISK_BYTES;
 use crate::error::BenchError;
 
-/// 72 zones of 256 MiB: room for seventeen extents of 1 GiB.
-const DISK_BYTES: u64 = 18 * GIB;
 /// Zones in front of the first extent, and zones of an extent.
 const FIRST_ZONE: u64 = 3;
 const EXTENT_ZONES: u64 = 4;
-/// fio's file.
-pub const PEER_BYTES: u64 = 4 * GIB;
 const NOISE_BYTES: usize = 8 * MIB as usize;
 
-/// What a zone of an extent is filled with: header, reserves and records that do not fit its end take the rest.
-pub const ZONE_FILL_BYTES: u64 = 250 * MIB;
+/// Whether the file system has so much room.
+pub fn check_room(folder: &Path, needed_bytes: u64) -> Result<(), BenchError> {
+    let failed = BenchError::io(format!("ask for the room in {}", folder.display()));
+    let space = rustix::fs::statvfs(folder).map_err(|error| failed(error.into()))?;
+    let free_bytes = space.f_bavail.saturating_mul(space.f_frsize);
+    if free_bytes >= needed_bytes { Ok(()) } else { Err(BenchError::NoRoom { free_bytes, needed_bytes }) }
+}
 
-/// Makes an empty emulated drive; of every extent in turn, the space of so many zones has been written before.
-pub fn make_drive(path: &Path, zones_written: impl Iterator<Item = u64>) -> Result<(), BenchError> {
+/// Makes an empty emulated drive; of every extent in turn, so many bytes of its space have been written before.
+pub fn make_drive(path: &Path, extents_bytes: impl Iterator<Item = u64>) -> Result<(), BenchError> {
     let geometry = Geometry::smr(DISK_BYTES);
     file::create(path, &geometry, "bench").map_err(|error| BenchError::Engine(error.to_string()))?;
     let file_bytes = path.metadata().map_err(BenchError::io("look at the drive"))?.len();
     // Zones are the file's end; in front of them is the drive's own table.
     let first_zone = file_bytes - geometry.device_bytes();
-    for (extent, zones) in (0..).zip(zones_written) {
+    for (extent, bytes) in (0..).zip(extents_bytes) {
         let zone = FIRST_ZONE + extent * EXTENT_ZONES;
-        write_noise(path, first_zone + zone * geometry.zone_bytes, zones * geometry.zone_bytes)?;
+        write_noise(path, first_zone + zone * geometry.zone_bytes, bytes)?;
     }
     Ok(())
 }
 
 /// Makes fio's file.
-pub fn make_peer(path: &Path) -> Result<(), BenchError> {
-    write_noise(path, 0, PEER_BYTES)
+pub fn make_peer(path: &Path, bytes: u64) -> Result<(), BenchError> {
+    write_noise(path, 0, bytes)
 }
 
 fn write_noise(path: &Path, offset_bytes: u64, bytes: u64) -> Result<(), BenchError> {

@@ -18,6 +18,8 @@ const EXAMPLES: &str = "\
 Examples:
   shingle bench engine --dir /mnt/disk         one OSD without network against fio: appends, reads, CPU, profile
   shingle bench engine --only read-4k          one of its loads alone
+  shingle bench engine --only append-64k --records 320
+                                               few appends a round, for a disk whose flushes take long
   shingle bench ssd-cache --html curves.html   what a staging SSD would change; virtual time, no disk needed
   shingle bench append --at /mnt/disk          durable appends through one host, against fio
   shingle bench copy --rounds 3 --json         cp into a cell, against cp + sync of four copies
@@ -50,6 +52,11 @@ enum What {
         /// Measure one load alone
         #[arg(long, value_name = "LOAD", value_parser = measurement())]
         only: Option<Measurement>,
+        /// Appends of one round, at most. For disks whose flushes take long, where peers that flush after every write
+        /// would take minutes a round, and for small ones: only what so many rounds need is written beforehand (0.4 GiB
+        /// for `--only append-64k --records 320` instead of 6 GiB)
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+        records: Option<u64>,
     },
     /// Durable 4 MiB appends through one host / fio with the same bytes and flushes
     Append,
@@ -88,8 +95,9 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
             }
             print(&report, args.json)
         }
-        What::Engine { only } => {
-            print(&engine::run(&args.at, EnginePlan { rounds, only: *only }).map_err(failed)?, args.json)
+        What::Engine { only, records } => {
+            let plan = EnginePlan { rounds, only: *only, records_max: *records };
+            print(&engine::run(&args.at, plan).map_err(failed)?, args.json)
         }
         What::Append => {
             let plan = AppendPlan { rounds, ..Default::default() };
