@@ -13,6 +13,7 @@ use shingle_proto::message::{Appended, OsdState};
 use shingle_seam::clock::Monotonic;
 
 use super::budget::Grant;
+use super::company::Company;
 use super::extent::{Extent, Item, State, Work, answer};
 use super::signal::Signal;
 use super::store::Osd;
@@ -55,7 +56,10 @@ pub struct Commit {
     flushing: Cell<bool>,
     /// Flushes that failed so far.
     failed_flushes: Cell<u64>,
-    appended: Signal,
+    /// Items were accepted, appended or failed.
+    changed: Signal,
+    /// Whether a flush waits for company.
+    company: RefCell<Company>,
 }
 
 impl Commit {
@@ -72,6 +76,11 @@ impl Commit {
     /// Flushes that failed so far: what was appended before one of them is not made durable by a later one.
     pub(super) fn failed_flushes(&self) -> u64 {
         self.failed_flushes.get()
+    }
+
+    /// Items accepted and not yet failed or under a flush.
+    fn in_hand(&self) -> usize {
+        self.outstanding.borrow().len() + self.written.borrow().len()
     }
 
     fn release(&self, bytes: u64) {
@@ -92,6 +101,7 @@ impl Osd {
             commit.record_bytes.set(commit.record_bytes.get() + item.bytes);
         }
         extent.queue.borrow_mut().push_back(item);
+        commit.changed.raise();
         if !extent.appending.replace(true) {
             let (osd, extent) = (self.clone(), extent.clone());
             self.world.tasks.spawn("append", Box::pin(async move { osd.run_appends(extent).await }));
@@ -114,7 +124,7 @@ impl Osd {
             for ticket in &tickets {
                 self.commit.outstanding.borrow_mut().remove(ticket);
             }
-            self.commit.appended.raise();
+            self.commit.changed.raise();
         }
         extent.appending.set(false);
     }
@@ -207,8 +217,24 @@ impl Osd {
         let batch_end = commit.next_ticket.get();
         let full = || batch_bytes > 0 && commit.written_bytes.get() >= batch_bytes;
         while commit.outstanding.borrow().first().is_some_and(|ticket| *ticket < batch_end) && !full() {
-            commit.appended.wait().await;
+            commit.changed.wait().await;
         }
+    }
+
+    /// Waits a moment for those whom the last flush has answered, where that may save them a flush.
+    async fn await_company(&self) {
+        let (commit, clock, tasks) = (&self.commit, &self.world.clock, &self.world.tasks);
+        let ready = commit.written.borrow().len();
+        let Some(wait) = commit.company.borrow_mut().wait(clock.now(), ready) else { return };
+        let come = async {
+            while commit.in_hand() < wait.items {
+                commit.changed.wait().await;
+            }
+        };
+        // Who is late, in one way or the other, takes the next flush.
+        let _ = tasks.timeout(wait.come_until - clock.now(), come).await;
+        let _ = tasks.timeout(wait.appended_until - clock.now(), self.await_batch()).await;
+        commit.company.borrow_mut().waited(&wait, ready, commit.written.borrow().len());
     }
 
     /// Flushes until nothing waits for it: each time once for all items that were in hand when the last flush ended, or
@@ -217,6 +243,7 @@ impl Osd {
         let commit = &self.commit;
         loop {
             self.await_batch().await;
+            self.await_company().await;
             commit.written_bytes.set(0);
             let batch = commit.written.take();
             if batch.is_empty() {
@@ -225,9 +252,11 @@ impl Osd {
                 }
                 continue;
             }
-            let mark = self.ledger.mark();
+            let (mark, began) = (self.ledger.mark(), self.world.clock.now());
             match self.device.flush().await {
                 Ok(()) => {
+                    let ended = self.world.clock.now();
+                    commit.company.borrow_mut().flushed(began, ended, batch.len(), commit.in_hand());
                     self.ledger.flushed(&mark);
                     count(&self.metrics.flushes, 1);
                     batch.into_iter().for_each(|written| self.settle(written));

@@ -5,6 +5,7 @@ pub mod board;
 pub mod budget;
 mod close;
 mod commit;
+mod company;
 pub mod cost;
 pub mod depth;
 pub mod extent;

@@ -1,5 +1,6 @@
 //! Tests of the host: its format, its promises, its recovery, and the process as a whole.
 
+mod company;
 mod crash;
 mod formats;
 mod gather;
