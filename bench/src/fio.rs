@@ -35,7 +35,8 @@ pub enum Engine {
     /// nor holds back those behind it (fio's `get_rw_ddir`).
     IoUring,
     /// All of the depth in flight but the syncs: the call that asks for one ends with it (fio's `fio_libaio_queue`), so
-    /// every sync is waited for, one after the other.
+    /// every sync is waited for, one after the other. A run has one less for each of the depth but one: fio 3.33 made 9 for
+    /// 40 writes at depth 32, and 289 for 320.
     Libaio,
     /// One at a time in each thread, so a sync covers the write before it.
     Psync,

@@ -218,9 +218,8 @@ impl Bench {
         Ok(done)
     }
 
-    /// A peer's run of as many writes as we append records, or as its flushes allow.
+    /// A peer's run of as many writes as we append records.
     fn write_of(&self, peer: &Peer, load: Load, (records, flushes): (u64, u64), round: u64) -> Job {
-        let records = self.sizes.peer_records(peer.engine, records);
         let total_bytes = records * load.record_bytes();
         let places = (self.sizes.peer_bytes() / total_bytes.next_multiple_of(MIB)).max(1);
         let sync = match peer.flushes {

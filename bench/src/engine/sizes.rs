@@ -7,7 +7,6 @@ use shingle_proto::limits::{DISK_ROOM_RESERVE_BYTES, GIB, MIB};
 
 use super::EnginePlan;
 use super::load::Load;
-use crate::fio::Engine;
 
 /// 72 zones of 256 MiB: room for seventeen extents of 1 GiB. The file is sparse.
 pub const DISK_BYTES: u64 = 18 * GIB;
@@ -19,9 +18,6 @@ const ZONE_FILL_BYTES: u64 = 250 * MIB;
 const EXTENT_EXTRA_BYTES: u64 = 8 * MIB;
 /// Rounds beside the measured ones: one to warm up, one to profile.
 const OTHER_ROUNDS: u64 = 2;
-/// Where rounds are bounded, a peer that waits for its syncs one after the other writes this part of what others write:
-/// it has a flush for every write, where they have one for many.
-const SERIAL_PART: u64 = 8;
 
 /// The sizes of one run.
 #[derive(Clone, Copy, Debug)]
@@ -52,14 +48,6 @@ impl Sizes {
     /// Appends of one round, where `wanted` are wanted: all rounds fit into the load's extents.
     pub fn round_records(&self, load: Load, wanted: u64) -> u64 {
         wanted.min(self.records_max.unwrap_or(u64::MAX)).min(fitting(load) / self.rounds_run())
-    }
-
-    /// Writes of a peer's round beside one of so many appends.
-    pub fn peer_records(&self, engine: Engine, records: u64) -> u64 {
-        match engine {
-            Engine::Libaio if self.records_max.is_some() => records.div_ceil(SERIAL_PART),
-            Engine::Libaio | Engine::IoUring | Engine::Psync => records,
-        }
     }
 
     /// Records stored to be read, where no appends were measured: as many as that would have left.
@@ -118,7 +106,6 @@ mod tests {
         assert_eq!(loads.map(|load| sizes.extent_bytes(load)), [GIB, 256 * MIB, 256 * MIB]);
         assert_eq!((sizes.peer_bytes(), sizes.round_records(MEDIUM, MEDIUM_ROUND_RECORDS)), (4 * GIB, 4096));
         assert_eq!(sizes.round_records(LARGE, LARGE_ROUND_RECORDS), 256);
-        assert_eq!(sizes.peer_records(Engine::Libaio, 4096), 4096);
         assert_eq!([MEDIUM, SMALL].map(|load| sizes.records_to_read(load)), [24 * 1024, 32 * 1024]);
         assert!(sizes.free_bytes(&loads) < 17 * GIB, "{}", sizes.free_bytes(&loads));
     }
@@ -128,8 +115,6 @@ mod tests {
         let sizes = sizes(Some(320), &[MEDIUM]);
         assert_eq!(sizes.round_records(MEDIUM, MEDIUM_ROUND_RECORDS), 320);
         assert_eq!(sizes.round_records(MEDIUM, 100), 100, "it only ever lowers");
-        let peers = [Engine::Libaio, Engine::IoUring].map(|engine| sizes.peer_records(engine, 320));
-        assert_eq!(peers, [40, 320], "one flush for each, or for many");
         let round_bytes = (320 * MEDIUM.record_bytes()).next_multiple_of(MIB);
         assert_eq!(sizes.peer_bytes(), 7 * round_bytes, "a place of its own for every round");
         assert!(sizes.extent_bytes(MEDIUM) * 8 >= 7 * 320 * MEDIUM.record_bytes());
