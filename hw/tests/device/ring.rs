@@ -159,18 +159,16 @@ fn small_reads_are_kept_back_until_uncork_and_nothing_else_is() {
     let written = write(large);
     assert!(ring.completes_within(SECOND), "a write goes at once");
     assert_eq!(block_on(&ring, written).0.expect("writes"), large);
-    let few: Vec<_> = (0..3).map(|_| read(small)).collect();
+    let alone = read(small);
     std::thread::sleep(Duration::from_millis(20));
-    assert!(!ring.has_completions() && ring.pending() == 3);
+    assert!(!ring.has_completions() && ring.pending() == 1);
     ring.uncork();
     assert!(ring.completes_within(SECOND));
-    for read in few {
-        assert_eq!(block_on(&ring, read).0.expect("reads"), small);
-    }
+    assert_eq!(block_on(&ring, alone).0.expect("reads"), small);
     ring.cork();
-    let many: Vec<_> = (0..8).map(|_| read(small)).collect();
-    assert!(ring.completes_within(SECOND), "some reads are as many as are kept back");
-    for read in many {
+    let few: Vec<_> = (0..2).map(|_| read(small)).collect();
+    assert!(ring.completes_within(SECOND), "a device that has nothing to do is not kept waiting for more");
+    for read in few {
         assert_eq!(block_on(&ring, read).0.expect("reads"), small);
     }
     let read = read(large);
