@@ -213,12 +213,16 @@ impl Osd {
 
     /// Waits until everything that is in hand now is appended, or a batch of it that is worth a flush.
     async fn await_batch(&self) {
-        let (commit, batch_bytes) = (&self.commit, self.budgets.disk.batch_bytes);
+        let commit = &self.commit;
         let batch_end = commit.next_ticket.get();
-        let full = || batch_bytes > 0 && commit.written_bytes.get() >= batch_bytes;
-        while commit.outstanding.borrow().first().is_some_and(|ticket| *ticket < batch_end) && !full() {
+        while commit.outstanding.borrow().first().is_some_and(|ticket| *ticket < batch_end) && !self.batch_is_full() {
             commit.changed.wait().await;
         }
+    }
+
+    fn batch_is_full(&self) -> bool {
+        let batch_bytes = self.budgets.disk.batch_bytes;
+        batch_bytes > 0 && self.commit.written_bytes.get() >= batch_bytes
     }
 
     /// Waits a moment for those whom the last flush has answered, where that may save them a flush.
@@ -227,7 +231,7 @@ impl Osd {
         let ready = commit.written.borrow().len();
         let Some(wait) = commit.company.borrow_mut().wait(clock.now(), ready) else { return };
         let come = async {
-            while commit.in_hand() < wait.items {
+            while commit.in_hand() < wait.items && !self.batch_is_full() {
                 commit.changed.wait().await;
             }
         };
