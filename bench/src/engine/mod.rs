@@ -111,8 +111,8 @@ pub struct EnginePlan {
 
 /// A host makes a record durable before it answers, for many writers at once. No mode of fio does. The first four peers are
 /// "a sync per write at depth 32" by the letter. In two of them each sync is waited for; in the others nobody waits for the
-/// sync of his write, and the kernel makes one of many, a group commit of its own: half of the depth are writes, so where
-/// only flushes take time ours can be twice as fast, not more. In the next two each of 32 writers waits for his sync, and
+/// sync of his write, and the kernel makes one of many, a group commit of its own: of half of the depth at best, where
+/// it has workers for as many syncs. In the next two each of 32 writers waits for his sync, and
 /// the kernel merges too. The last one says what the disk takes when nothing is flushed, which bounds every ratio.
 const MEDIUM_PEERS: [Peer; 7] = [
     medium_peer("fio libaio, fsync per write, depth 32", Engine::Libaio, EACH_FULL, Some(GROUP_COMMIT_TARGET)),
