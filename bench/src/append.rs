@@ -10,7 +10,7 @@ use rand::{RngCore, SeedableRng};
 use shingle_proto::ids::ExtentId;
 use shingle_proto::limits::BLOCK_BYTES_MAX;
 use shingle_proto::message::{Append, CreateExtent, Hash256, HostStatus, OsdReport, Request, Response, Role};
-use shingle_seam::rpc::{CallMeta, Peers, RpcError};
+use shingle_seam::rpc::{CallMeta, Peers, RpcError, SharedPayload};
 
 use crate::cell::Cell;
 use crate::error::BenchError;
@@ -96,7 +96,7 @@ async fn round_of_appends(address: SocketAddr, plan: AppendPlan, seed: u64) -> R
 
     let mut block = vec![0; BLOCK_BYTES_MAX as usize];
     StdRng::seed_from_u64(seed).fill_bytes(&mut block);
-    let block = Rc::new(block);
+    let block = SharedPayload::from(block);
     let next = Rc::new(std::cell::Cell::new(0));
     let start = Instant::now();
     let writers = (0..plan.depth).map(|_| {

@@ -8,13 +8,15 @@ mod pages;
 mod pool;
 
 use std::alloc::Layout;
-use std::ops::{Deref, DerefMut};
+use std::ops::{Deref, DerefMut, Range};
 use std::ptr::NonNull;
 
 pub use pool::BufferPool;
 pub(crate) use pool::PinnedPool;
 
 use pool::Lease;
+
+use crate::crc::crc32c;
 
 /// Alignment of every buffer and unit of its size. The largest sector of a device is as large.
 pub const BUFFER_ALIGN_BYTES: usize = 4096;
@@ -25,6 +27,8 @@ pub struct Buffer {
     start: NonNull<u8>,
     bytes: usize,
     home: Home,
+    /// A CRC32C that somebody has computed already, and of what.
+    known: Option<(Range<usize>, u32)>,
 }
 
 /// Where the memory goes back to.
@@ -47,7 +51,7 @@ impl Buffer {
         // SAFETY: the layout's size is not zero, `round_up` sees to it.
         let memory = unsafe { std::alloc::alloc_zeroed(layout) };
         let Some(start) = NonNull::new(memory) else { std::alloc::handle_alloc_error(layout) };
-        Self { start, bytes, home: Home::Heap(layout) }
+        Self { start, bytes, home: Home::Heap(layout), known: None }
     }
 
     /// An unpooled buffer with these bytes in front.
@@ -58,12 +62,24 @@ impl Buffer {
     }
 
     fn pooled(start: NonNull<u8>, bytes: usize, lease: Lease) -> Self {
-        Self { start, bytes, home: Home::Pool { _lease: lease } }
+        Self { start, bytes, home: Home::Pool { _lease: lease }, known: None }
     }
 
     /// Size in bytes: what was asked for, rounded up to 4 KiB.
     pub fn len(&self) -> usize {
         self.bytes
+    }
+
+    /// Says what the CRC32C of some of the bytes is: a device that keeps checksums then need not read them once more.
+    /// It is forgotten as soon as somebody might change a byte.
+    pub fn know_crc32c(&mut self, bytes: Range<usize>, crc: u32) {
+        debug_assert_eq!(self.get(bytes.clone()).map(crc32c), Some(crc), "a known checksum is that of the bytes");
+        self.known = Some((bytes, crc));
+    }
+
+    /// The CRC32C of these very bytes, if it is known.
+    pub fn known_crc32c(&self, bytes: &Range<usize>) -> Option<u32> {
+        self.known.as_ref().filter(|(known, _)| known == bytes).map(|(_, crc)| *crc)
     }
 
     /// Never: a buffer has 4 KiB at least.
@@ -89,6 +105,7 @@ impl Deref for Buffer {
 
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [u8] {
+        self.known = None;
         // SAFETY: as in `deref`, and the exclusive borrow of the owner makes this the only view.
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.bytes) }
     }
@@ -133,5 +150,16 @@ mod tests {
             assert_eq!(buffer.as_ptr() as usize % BUFFER_ALIGN_BYTES, 0);
             assert!(buffer.iter().all(|byte| *byte == 0));
         }
+    }
+
+    #[test]
+    fn a_known_checksum_is_forgotten_when_a_byte_may_have_changed() {
+        let mut buffer = Buffer::new_unpooled(8192);
+        let crc = crc32c(&buffer[..4096]);
+        buffer.know_crc32c(0..4096, crc);
+        assert_eq!(buffer.known_crc32c(&(0..4096)), Some(crc));
+        assert_eq!(buffer.known_crc32c(&(0..8192)), None, "of these bytes and no others");
+        buffer[8191] = 1;
+        assert_eq!(buffer.known_crc32c(&(0..4096)), None);
     }
 }

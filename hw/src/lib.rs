@@ -5,6 +5,7 @@
 pub mod backend;
 pub mod buffer;
 pub mod clock;
+pub mod crc;
 pub mod device;
 mod draw;
 pub mod error;

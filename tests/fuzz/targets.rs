@@ -117,7 +117,7 @@ fn records() -> Vec<Vec<u8>> {
         let mut whole = vec![0; record.bytes() as usize];
         let payload = Block { number: 1, bytes }.payload();
         whole[RECORD_HEADER_BYTES..RECORD_HEADER_BYTES + payload.len()].copy_from_slice(&payload);
-        record.seal(&mut whole);
+        record.seal(&mut whole, None);
         whole
     };
     vec![one(RecordKind::Block, 100), one(RecordKind::Fragment, 5000), one(RecordKind::Close, 16)]

@@ -5,17 +5,19 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 use shingle_node::extent::record::record_bytes;
+use shingle_node::osd::budget::RecordBuffer;
 use shingle_node::osd::fetch::ReadKey;
 use shingle_node::osd::store::{AppendKey, NewExtent};
-use shingle_proto::frame::Class;
+use shingle_proto::frame::{Checksum, Class};
 use shingle_proto::ids::{BlockHash, BucketId, ExtentId, Generation, PutId, VolumeId};
 use shingle_proto::limits::{BLOCK_BYTES_MAX, SEAL_OVERHEAD_BYTES};
+use shingle_seam::rpc::{CHECKED_BYTES, Payload};
 use shingle_seam::tasks::spawn_joined;
 
 use super::host::Rig;
@@ -95,10 +97,18 @@ impl Load {
         let started = Started::now(&rig);
         let writer = || {
             let (next, rig) = (next.clone(), rig.clone());
+            let number =
+                move || Some(before + next.replace(next.get() + 1)).filter(|number| *number < before + records);
             async move {
-                while next.get() < records {
-                    let number = before + next.replace(next.get() + 1);
-                    self.append_one(&rig, number).await?;
+                let mut received = self.receive(&rig, number()).await?;
+                while let Some((key, buffer)) = received {
+                    // A connection brings the next record while this one becomes durable.
+                    let (appended, next) = join(rig.osd.append(key, buffer), self.receive(&rig, number())).await;
+                    appended.map_err(refused)?;
+                    if let Some(stored) = rig.stored.borrow_mut().get_mut(self.number) {
+                        *stored += 1;
+                    }
+                    received = next?;
                 }
                 Ok(())
             }
@@ -107,7 +117,9 @@ impl Load {
         Ok(started.outcome(&rig, records, self.payload_bytes))
     }
 
-    async fn append_one(&self, rig: &Rig, number: u64) -> Result<(), BenchError> {
+    /// A record in memory, its payload checked, as a connection leaves it: after others have had their turn.
+    async fn receive(&self, rig: &Rig, number: Option<u64>) -> Result<Option<(AppendKey, RecordBuffer)>, BenchError> {
+        let Some(number) = number else { return Ok(None) };
         let (extent, hash, put_id) = self.key(number);
         let key = AppendKey {
             extent,
@@ -118,12 +130,14 @@ impl Load {
             generation: Generation::default(),
             class: Class::Client,
         };
-        let buffer = rig.osd.receive_buffer(key.extent, self.payload_bytes).map_err(refused)?;
-        rig.osd.append(key, buffer).await.map_err(refused)?;
-        if let Some(stored) = rig.stored.borrow_mut().get_mut(self.number) {
-            *stored += 1;
+        let mut buffer = rig.osd.receive_buffer(key.extent, self.payload_bytes).map_err(refused)?;
+        let mut checksum = Checksum::default();
+        for piece in buffer.as_ref().chunks(CHECKED_BYTES) {
+            rig.world.tasks.yield_now().await;
+            checksum.update(piece);
         }
-        Ok(())
+        buffer.checked(checksum.value());
+        Ok(Some((key, buffer)))
     }
 
     /// The name of the load's record of this number. It is made anew for every read, in a few nanoseconds: a list of all

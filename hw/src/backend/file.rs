@@ -5,13 +5,13 @@
 //! FORMAT.md beside this file's modules.
 
 mod core;
-mod crc;
 mod create;
 mod format;
 mod look;
 mod open;
 mod table;
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::path::Path;
 use std::rc::Rc;
@@ -24,6 +24,7 @@ pub(super) use look::look;
 use self::core::{Core, failure};
 use super::transfer;
 use crate::buffer::{Buffer, BufferPool};
+use crate::crc::crc32c;
 use crate::device::{Command, Identity, Part, Transfer, ZonedDevice, parts_length};
 use crate::error::DeviceError;
 use crate::geometry::Geometry;
@@ -104,9 +105,10 @@ impl ZonedDevice for FileDevice {
         };
         let core = Rc::clone(&self.core);
         let at = core.layout.zone_offset(zone.0, offset);
+        let known = buffer.known_crc32c(&bytes);
         let write = core.ring.write_at(&core.file, at, buffer, bytes);
         // The disk works meanwhile.
-        let crc = write.inspect(crc::crc32c);
+        let crc = known.or_else(|| write.inspect(crc32c));
         self.core.run(async move {
             let (outcome, buffer) = write.await;
             let outcome = match (outcome, crc) {
@@ -133,8 +135,12 @@ impl ZonedDevice for FileDevice {
             Err(error) => return Self::settled((Err(error), parts)),
         };
         let core = Rc::clone(&self.core);
+        let mut known: VecDeque<_> = parts.iter().map(|(buffer, bytes)| buffer.known_crc32c(bytes)).collect();
         let write = core.ring.write_parts_at(&core.file, core.layout.zone_offset(zone.0, offset), parts);
-        let crcs = write.inspect(|bytes| (crc::crc32c(bytes), bytes.len() as u64));
+        let crcs = write.inspect(|bytes| {
+            let known = known.pop_front().flatten();
+            (known.unwrap_or_else(|| crc32c(bytes)), bytes.len() as u64)
+        });
         self.core.run(async move {
             let (outcome, parts) = write.await;
             let outcome = match outcome {

@@ -2,7 +2,6 @@
 //! It counts as stored only when all members answered that it is durable (invariant 2); copies on abandoned volumes
 //! are garbage that no row names.
 
-use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -12,7 +11,7 @@ use shingle_codec::seal::{self, Sealed};
 use shingle_proto::ids::{BlockHash, BucketId, OsdId, PutId, VolumeId};
 use shingle_proto::limits::{PUT_FULL_VOLUMES_MAX, PUT_VOLUMES_MAX};
 use shingle_proto::message::{Append, BlockRow, ErrorCode, ReportSuspect, Request, Response, SuspectReason};
-use shingle_seam::rpc::{CallMeta, Reply, RpcError};
+use shingle_seam::rpc::{CallMeta, Reply, RpcError, SharedPayload};
 use shingle_seam::tasks::on_cpu;
 
 use crate::catalog::Origin;
@@ -77,7 +76,7 @@ pub async fn store(
     // The plain bytes are gone; only the sealed ones are kept until every member has them.
     room.charge.shrink_to(u64::from(sealed_bytes));
     let append = Append { hash: hash.into(), put_id: put_id.0, plain_bytes, ..Append::default() };
-    let bucket = Appender { core, origin, append, sealed: Rc::new(bytes) }.place().await?;
+    let bucket = Appender { core, origin, append, sealed: SharedPayload::summed(bytes, crc32c) }.place().await?;
     let row = BlockRow {
         hash: hash.into(),
         put_id: put_id.0,
@@ -98,7 +97,7 @@ struct Appender<'a> {
     origin: Origin,
     /// Everything but the extent and the bucket.
     append: Append,
-    sealed: Rc<Vec<u8>>,
+    sealed: SharedPayload,
 }
 
 impl Appender<'_> {

@@ -3,7 +3,7 @@
 //! Everything a peer sends is judged here before it costs anything: magic, checksum, version, kind and lengths are
 //! checked before a byte of body or payload is allocated or read (invariants 9 and 11).
 
-use crc_fast::{CrcAlgorithm, checksum as crc};
+use crc_fast::{CrcAlgorithm, Digest, checksum as crc};
 
 use crate::ids::{Generation, PutToken};
 use crate::limits::{FRAME_BODY_BYTES_MAX, FRAME_PAYLOAD_BYTES_MAX, HELLO_BODY_BYTES_MAX};
@@ -121,6 +121,27 @@ pub fn checksum(bytes: &[u8]) -> u32 {
     crc(CrcAlgorithm::Crc32Iscsi, bytes) as u32
 }
 
+/// The checksum of bytes that come piece by piece.
+pub struct Checksum(Digest);
+
+impl Default for Checksum {
+    fn default() -> Self {
+        Self(Digest::new(CrcAlgorithm::Crc32Iscsi))
+    }
+}
+
+impl Checksum {
+    /// Goes on with these bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// Of all bytes so far.
+    pub fn value(&self) -> u32 {
+        self.0.finalize() as u32
+    }
+}
+
 /// The header of a frame. [`WIRE.md`](../WIRE.md) gives every byte's place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
@@ -151,6 +172,15 @@ impl Header {
     /// # Errors
     /// `BodyTooLarge`, `PayloadTooLarge`: nothing that the receiver would refuse is ever built.
     pub fn new(kind: Kind, version: u16, body: &[u8], payload: &[u8]) -> Result<Self, FrameError> {
+        Self::summed(kind, version, body, (payload.len(), checksum(payload)))
+    }
+
+    /// As `new`, of a payload's length and its checksum, which somebody has computed already.
+    ///
+    /// # Errors
+    /// As `new`.
+    pub fn summed(kind: Kind, version: u16, body: &[u8], payload: (usize, u32)) -> Result<Self, FrameError> {
+        let (payload_bytes, payload_crc) = payload;
         let header = Self {
             version,
             kind,
@@ -162,9 +192,9 @@ impl Header {
             deadline_ms: 0,
             credit_bytes: 0,
             body_bytes: u32::try_from(body.len()).unwrap_or(u32::MAX),
-            payload_bytes: u32::try_from(payload.len()).unwrap_or(u32::MAX),
+            payload_bytes: u32::try_from(payload_bytes).unwrap_or(u32::MAX),
             body_crc: checksum(body),
-            payload_crc: checksum(payload),
+            payload_crc,
         };
         header.check_lengths()?;
         Ok(header)
@@ -265,7 +295,12 @@ impl Header {
 
     /// Holds a received payload against the header's checksum.
     pub fn check_payload(&self, payload: &[u8]) -> Result<(), FrameError> {
-        match checksum(payload) {
+        self.check_payload_sum(checksum(payload))
+    }
+
+    /// Holds a received payload's checksum against the header's.
+    pub fn check_payload_sum(&self, computed: u32) -> Result<(), FrameError> {
+        match computed {
             computed if computed == self.payload_crc => Ok(()),
             computed => Err(FrameError::PayloadChecksum { stored: self.payload_crc, computed }),
         }

@@ -3,7 +3,10 @@
 //! The header's own checksum makes it trustworthy by itself; the payload's covers the payload and the padding behind
 //! it, so that no bit of a record can change unnoticed.
 
+use std::ops::Range;
+
 use shingle_codec::checksum::crc32c;
+use shingle_hw::crc::{crc32c_cut, crc32c_joined};
 use shingle_proto::ids::{BlockHash, BucketId, ExtentId, PutId, VolumeId};
 use shingle_proto::limits::{BLOCK_BYTES_MAX, SEALED_BYTES_MAX};
 use zerocopy::little_endian::{U16, U32, U64, U128};
@@ -92,14 +95,22 @@ impl Record {
         record_bytes(self.payload_bytes)
     }
 
+    /// Where the payload is in the record.
+    pub fn payload_range(&self) -> Range<usize> {
+        RECORD_HEADER_BYTES..RECORD_HEADER_BYTES + self.payload_bytes as usize
+    }
+
     /// Completes a record in place: `whole` has the payload behind room for the header. Zeroes the padding, sets
-    /// `payload_crc` and writes the header.
-    pub fn seal(&mut self, whole: &mut [u8]) {
+    /// `payload_crc` and writes the header. The payload's CRC32C may be known (`sum`). The CRC32C of the whole.
+    pub fn seal(&mut self, whole: &mut [u8], sum: Option<u32>) -> u32 {
         assert!(whole.len() as u64 == self.bytes(), "a record is exactly its header, payload and padding");
         let (header, rest) = whole.split_at_mut(RECORD_HEADER_BYTES);
-        rest[self.payload_bytes as usize..].fill(0);
-        self.payload_crc = crc32c(rest);
+        let (payload, padding) = rest.split_at_mut(self.payload_bytes as usize);
+        padding.fill(0);
+        let sum = sum.unwrap_or_else(|| crc32c(payload));
+        self.payload_crc = crc32c_joined(sum, crc32c(padding), padding.len() as u64);
         header.copy_from_slice(&self.encode());
+        crc32c_joined(crc32c(header), self.payload_crc, rest.len() as u64)
     }
 
     /// The header's bytes.
@@ -167,6 +178,13 @@ impl Record {
         legal(self.sequence > 0, "sequence")?;
         legal((1..=self.sequence).contains(&self.life_sequence), "life_sequence")?;
         legal(self.durable_sequence < self.sequence, "durable_sequence")
+    }
+
+    /// The payload's CRC32C alone, where the padding is what it should be. `whole` has been held against this header.
+    pub fn payload_sum(&self, whole: &[u8]) -> Option<u32> {
+        let padding = whole.get(RECORD_HEADER_BYTES + self.payload_bytes as usize..)?;
+        let zeroes = padding.iter().all(|byte| *byte == 0);
+        zeroes.then(|| crc32c_cut(self.payload_crc, crc32c(padding), padding.len() as u64))
     }
 
     /// Whether `whole`, the record's bytes on disk, carries the payload this header promises.

@@ -14,6 +14,7 @@ use std::task::{Poll, Waker};
 
 use shingle_hw::buffer::Buffer;
 use shingle_proto::frame::Class;
+use shingle_seam::rpc::Payload;
 
 use super::lanes::{Lanes, QueueFull, Shares};
 use super::policy::DiskPolicy;
@@ -270,6 +271,16 @@ impl AsRef<[u8]> for RecordBuffer {
 impl AsMut<[u8]> for RecordBuffer {
     fn as_mut(&mut self) -> &mut [u8] {
         &mut self.buffer[self.payload.clone()]
+    }
+}
+
+impl Payload for RecordBuffer {
+    fn checked(&mut self, crc32c: u32) {
+        self.buffer.know_crc32c(self.payload.clone(), crc32c);
+    }
+
+    fn crc32c(&self) -> Option<u32> {
+        self.buffer.known_crc32c(&self.payload)
     }
 }
 

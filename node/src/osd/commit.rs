@@ -371,20 +371,26 @@ impl Osd {
     }
 
     /// Fills in what is known only when the record's turn has come: the footer, sequences, and with them the checksums.
-    /// `whole` is the record's memory.
-    pub(super) fn complete(&self, extent: &Extent, work: &mut Work, whole: &mut [u8], spot: Spot) {
+    /// `whole` is the record's memory, `sum` its payload's CRC32C where that is known. The CRC32C of the whole.
+    pub(super) fn complete(
+        &self,
+        extent: &Extent,
+        work: &mut Work,
+        (whole, sum): (&mut [u8], Option<u32>),
+        spot: Spot,
+    ) -> Option<u32> {
         let record = match work {
             Work::Record { record, .. } => record,
             Work::Close(record) => {
                 self.complete_footer(extent, record, spot, whole);
                 record
             }
-            Work::Header | Work::Seal => return,
+            Work::Header | Work::Seal => return None,
         };
         record.sequence = extent.next_sequence.get();
         record.life_sequence = extent.life_sequence;
         record.durable_sequence = extent.durable_sequence.get();
         extent.next_sequence.set(record.sequence + 1);
-        record.seal(whole);
+        Some(record.seal(whole, sum))
     }
 }

@@ -124,12 +124,15 @@ impl Osd {
         let cost = || self.turns.cost(zone, place.bytes());
         let grant = self.budgets.read.wait(key.class, place.bytes(), cost).await?;
         let (read, grant) = self.read_device(key.class, zone, spot.offset_bytes, bytes, grant).await?;
-        let buffer = match read {
+        let mut buffer = match read {
             Ok(buffer) => buffer,
             Err(error) => return Err(self.read_failed(key, &error).await),
         };
         match reader::examine(buffer.get(..bytes).unwrap_or_default(), key.extent, &key.hash, key.put_id) {
             Found::Whole(record) if record.kind == RecordKind::Block => {
+                if let Some(sum) = buffer.get(..bytes).and_then(|whole| record.payload_sum(whole)) {
+                    buffer.know_crc32c(record.payload_range(), sum);
+                }
                 Ok(Some((record, RecordBuffer::new(buffer, record.payload_bytes, grant))))
             }
             Found::Whole(_) | Found::Other => Ok(None),

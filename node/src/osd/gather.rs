@@ -42,8 +42,14 @@ impl Osd {
     fn complete_item(&self, extent: &Extent, item: &mut Item) -> Part {
         let bytes = 0..item.bytes as usize;
         let Some(mut buffer) = item.buffer.take() else { panic!("what is appended waits with its bytes") };
+        let sum = match &item.work {
+            Work::Record { record, .. } => buffer.known_crc32c(&record.payload_range()),
+            _ => None,
+        };
         let Some(whole) = buffer.get_mut(bytes.clone()) else { panic!("an item's buffer holds all of its bytes") };
-        self.complete(extent, &mut item.work, whole, item.spot);
+        if let Some(crc) = self.complete(extent, &mut item.work, (whole, sum), item.spot) {
+            buffer.know_crc32c(bytes.clone(), crc);
+        }
         (buffer, bytes)
     }
 }

@@ -20,7 +20,7 @@ use shingle_proto::message::{
     Id128, ListExtents, OsdState, ReadBlock, Request, Response, Role,
 };
 use shingle_seam::World;
-use shingle_seam::rpc::{Answer, Call, CallMeta, Peers, Reply, RpcError, ServeOptions, Service, serve};
+use shingle_seam::rpc::{Answer, Call, CallMeta, Peers, Reply, RpcError, ServeOptions, Service, SharedPayload, serve};
 use shingle_seam::stop::Stop;
 use shingle_seam::tasks::LocalFuture;
 
@@ -111,7 +111,7 @@ const EXTENT: Id128 = Id128 { hi: 0, lo: 77 };
 impl Client {
     async fn call(&self, request: Request, payload: Option<Vec<u8>>) -> Result<Reply, RpcError> {
         let meta = CallMeta::client(Duration::from_secs(10));
-        self.peers.call(self.host, &meta, request, payload.map(Rc::new)).await
+        self.peers.call(self.host, &meta, request, payload.map(SharedPayload::from)).await
     }
 
     async fn status(&self) -> HostStatusReply {

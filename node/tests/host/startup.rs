@@ -87,7 +87,7 @@ fn closing(osd: OsdId, layout: &Layout, slot: u32) -> (FooterPlace, Vec<u8>) {
     let digest = footer.encode(&mut whole[RECORD_HEADER_BYTES..]);
     let payload_bytes = footer_bytes(BLOCKS) as u32;
     let sequence = u64::from(BLOCKS) + 1;
-    Record { kind: RecordKind::Close, sequence, payload_bytes, ..record(slot, 0) }.seal(&mut whole);
+    Record { kind: RecordKind::Close, sequence, payload_bytes, ..record(slot, 0) }.seal(&mut whole, None);
     (FooterPlace { offset_in_extent, bytes: whole.len() as u64, digest }, whole)
 }
 

@@ -6,7 +6,7 @@
 use zerocopy::byteorder::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::crc::crc32c;
+use crate::crc::crc32c;
 use crate::geometry::Geometry;
 
 /// First bytes of an emulated drive.

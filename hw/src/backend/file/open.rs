@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
-use super::crc;
 use super::format::{self, Entry, Kept, Layout, PAGE_BYTES, PAGE_ZONES, PageCopy, SUPERBLOCKS, Stamp, SuperblockPage};
 use super::table::Table;
 use crate::buffer::Buffer;
+use crate::crc::{crc32c, crc32c_joined};
 use crate::geometry::Geometry;
 use crate::zone::{ZoneCondition, ZoneId};
 use crate::zone_state::ZoneStates;
@@ -327,7 +327,7 @@ fn choose((first, second): (PageCopy, PageCopy)) -> Option<Page> {
 /// Whether the bytes that a flush was about to cover are what was appended.
 fn tail_landed(file: &File, layout: &Layout, zone: u32, entry: &Entry) -> io::Result<bool> {
     let mut buffer = Buffer::new_unpooled(CHUNK_BYTES);
-    let mut crc = crc::crc32c(&[]);
+    let mut crc = crc32c(&[]);
     let mut at = entry.settled_bytes;
     while at < entry.written_bytes {
         let length = usize::try_from(entry.written_bytes - at).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
@@ -335,7 +335,7 @@ fn tail_landed(file: &File, layout: &Layout, zone: u32, entry: &Entry) -> io::Re
         if read_fully(file, bytes, layout.zone_offset(zone, at))? < length {
             return Ok(false);
         }
-        crc = crc::crc32c_joined(crc, crc::crc32c(bytes), length as u64);
+        crc = crc32c_joined(crc, crc32c(bytes), length as u64);
         at += length as u64;
     }
     Ok(crc == entry.tail_crc)

@@ -6,9 +6,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::crc::crc32c_joined;
 use super::format::{self, Entry, Kept, Layout, PAGE_BYTES, PAGE_ZONES, Stamp};
 use crate::buffer::Buffer;
+use crate::crc::crc32c_joined;
 use crate::geometry::Geometry;
 use crate::zone::{ZoneCondition, ZoneId};
 use crate::zone_state::ZoneStates;

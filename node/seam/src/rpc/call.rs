@@ -1,8 +1,10 @@
 //! What a caller says about a call beside the request itself, and what it gets back.
 
+use std::ops::Deref;
+use std::rc::Rc;
 use std::time::Duration;
 
-use shingle_proto::frame::Class;
+use shingle_proto::frame::{Class, checksum};
 use shingle_proto::ids::{Generation, PutToken};
 use shingle_proto::message::Response;
 
@@ -24,6 +26,46 @@ impl CallMeta {
     /// A client's call with this deadline; no trace, generation or put token.
     pub fn client(deadline: Duration) -> Self {
         Self { class: Class::Client, deadline, trace: 0, generation: Generation(0), put_token: PutToken(0) }
+    }
+}
+
+/// A payload that the caller may keep and send several times; its checksum is computed once.
+#[derive(Clone, Debug)]
+pub struct SharedPayload {
+    bytes: Rc<Vec<u8>>,
+    crc32c: u32,
+}
+
+impl SharedPayload {
+    /// Bytes and their CRC32C. Whoever gets them refuses them where it is that of others.
+    pub fn summed(bytes: Vec<u8>, crc32c: u32) -> Self {
+        Self { bytes: Rc::new(bytes), crc32c }
+    }
+
+    /// What the header of a frame says of it.
+    pub(super) fn summary(&self) -> (usize, u32) {
+        (self.bytes.len(), self.crc32c)
+    }
+}
+
+impl From<Vec<u8>> for SharedPayload {
+    fn from(bytes: Vec<u8>) -> Self {
+        let crc32c = checksum(&bytes);
+        Self::summed(bytes, crc32c)
+    }
+}
+
+impl Deref for SharedPayload {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl AsRef<[u8]> for SharedPayload {
+    fn as_ref(&self) -> &[u8] {
+        self
     }
 }
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 use futures_io::AsyncWrite;
 use futures_util::future::{Either, select};
 use local_sync::oneshot;
-use shingle_proto::frame::{Header, Kind, RejectReason, VERSIONS};
+use shingle_proto::frame::{Header, Kind, RejectReason, VERSIONS, checksum};
 use shingle_proto::limits::{CONNECTION_REQUESTS_MAX, SILENCE_AFTER_DEADLINE_MS, SILENT_TIMEOUTS_MAX};
 use shingle_proto::message::{
     ErrorCode, ErrorReply, MalformedBody, Request, Response, decode_response, encode_request,
@@ -24,19 +24,10 @@ use shingle_proto::message::{
 use super::farewell::{close_with, reject_for};
 use super::incoming::{Incoming, ReceiveError};
 use super::outbox::{Outbox, Outgoing};
-use super::{CallMeta, ProtocolError, Reply, RpcError};
+use super::{CallMeta, ProtocolError, Reply, RpcError, SharedPayload};
 use crate::World;
 use crate::clock::Monotonic;
 use crate::gate::{Closed, Gate};
-
-/// A payload that the caller may keep.
-pub(super) struct Shared(pub(super) Rc<Vec<u8>>);
-
-impl AsRef<[u8]> for Shared {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
-}
 
 type Outcome = Result<Reply, RpcError>;
 
@@ -47,7 +38,7 @@ pub(super) struct Link {
     world: World,
     peer: SocketAddr,
     version: u16,
-    outbox: Outbox<Shared>,
+    outbox: Outbox<SharedPayload>,
     /// Requests without an answer; the caller is gone where there is no sender.
     waiting: RefCell<BTreeMap<u64, Option<oneshot::Sender<Outcome>>>>,
     places: Gate,
@@ -202,11 +193,11 @@ impl Link {
         meta: &CallMeta,
         deadline: Monotonic,
         request: Request,
-        payload: Option<Rc<Vec<u8>>>,
+        payload: Option<SharedPayload>,
     ) -> Outcome {
         let body = encode_request(request);
-        let bytes = payload.as_deref().map_or(&[][..], Vec::as_slice);
-        let mut header = Header::new(Kind::Request, self.version, &body, bytes).map_err(ProtocolError::from)?;
+        let summary = payload.as_ref().map_or((0, checksum(&[])), SharedPayload::summary);
+        let mut header = Header::summed(Kind::Request, self.version, &body, summary).map_err(ProtocolError::from)?;
         let credit = u64::from(header.payload_bytes);
         if credit > self.credit_bytes.get() {
             let text = "the peer takes no payload of this size from us";
@@ -224,7 +215,7 @@ impl Link {
         let (answer, answered) = oneshot::channel();
         self.waiting.borrow_mut().insert(header.request_id, Some(answer));
         ask.sent = Some(header.request_id);
-        self.outbox.push(Outgoing { header, body, payload: payload.map(Shared) });
+        self.outbox.push(Outgoing { header, body, payload });
         let outcome = answered.await;
         ask.over = true;
         outcome.unwrap_or_else(|_| Err(self.failure()))

@@ -16,8 +16,9 @@ mod serve;
 mod service;
 mod session;
 
-pub use call::{CallMeta, Reply};
+pub use call::{CallMeta, Reply, SharedPayload};
 pub use error::{ProtocolError, RpcError};
+pub use incoming::CHECKED_BYTES;
 pub use peers::Peers;
 pub use serve::{ServeOptions, serve};
-pub use service::{Answer, Call, Service};
+pub use service::{Answer, Call, Payload, Service};

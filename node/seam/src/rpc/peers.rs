@@ -21,7 +21,7 @@ use shingle_proto::message::{
 
 use super::incoming::{Incoming, ReceiveError};
 use super::link::{Link, no_common_version, receive_failure};
-use super::{CallMeta, ProtocolError, Reply, RpcError};
+use super::{CallMeta, ProtocolError, Reply, RpcError, SharedPayload};
 use crate::World;
 use crate::clock::Monotonic;
 use crate::gate::Gate;
@@ -77,7 +77,7 @@ impl Peers {
         peer: SocketAddr,
         meta: &CallMeta,
         request: Request,
-        payload: Option<Rc<Vec<u8>>>,
+        payload: Option<SharedPayload>,
     ) -> Result<Reply, RpcError> {
         let world = &self.0.world;
         let deadline = world.clock.now() + meta.deadline;

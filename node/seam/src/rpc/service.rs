@@ -45,10 +45,23 @@ impl<B> From<ErrorReply> for Answer<B> {
     }
 }
 
+/// A payload in memory: exactly the payload's bytes; the service's own buffer may have room around them.
+pub trait Payload: AsRef<[u8]> + AsMut<[u8]> + 'static {
+    /// The bytes came with this CRC32C, and it fits them. Whoever stores it with them need not compute another, and what
+    /// happens to them in memory from now on does not go unnoticed.
+    fn checked(&mut self, _crc32c: u32) {}
+
+    /// Their CRC32C, where it is known.
+    fn crc32c(&self) -> Option<u32> {
+        None
+    }
+}
+
+impl Payload for Vec<u8> {}
+
 /// Answers the requests of one listener.
 pub trait Service: 'static {
-    /// A payload in memory: exactly the payload's bytes; the service's own buffer may have room around them.
-    type Buffer: AsRef<[u8]> + AsMut<[u8]> + 'static;
+    type Buffer: Payload;
 
     /// The name told to peers at HELLO.
     fn process(&self) -> String;

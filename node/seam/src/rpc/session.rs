@@ -12,14 +12,14 @@ use std::time::Duration;
 
 use futures_io::AsyncWrite;
 use futures_util::future::{Either, select};
-use shingle_proto::frame::{Header, Kind};
+use shingle_proto::frame::{Header, Kind, checksum};
 use shingle_proto::limits::{CONNECTION_BODIES_BYTES_MAX, CONNECTION_REQUESTS_MAX};
 use shingle_proto::message::{ErrorCode, ErrorReply, MalformedBody, Request, Role, decode_request, encode_response};
 
 use super::farewell::{close_with, reject_for};
 use super::incoming::{Incoming, ReceiveError};
 use super::outbox::{Outbox, Outgoing};
-use super::{Answer, Call, ProtocolError, Service};
+use super::{Answer, Call, Payload, ProtocolError, Service};
 use crate::World;
 use crate::gate::Gate;
 
@@ -152,6 +152,7 @@ impl<S: Service> Session<S> {
             Ok(mut place) => {
                 if let Some(place) = &mut place {
                     incoming.payload(header, place.as_mut()).await?;
+                    place.checked(header.payload_crc);
                 }
                 request.map(|request| (request, place))
             }
@@ -235,8 +236,10 @@ impl<S: Service> Session<S> {
 
     fn frame(&self, answer: Answer<S::Buffer>) -> Outgoing<S::Buffer> {
         let body = encode_response(answer.response);
-        let bytes = answer.payload.as_ref().map_or(&[][..], AsRef::as_ref);
-        match Header::new(Kind::Response, self.version, &body, bytes) {
+        let payload = answer.payload.as_ref().map_or((0, checksum(&[])), |payload| {
+            (payload.as_ref().len(), payload.crc32c().unwrap_or_else(|| checksum(payload.as_ref())))
+        });
+        match Header::summed(Kind::Response, self.version, &body, payload) {
             Ok(header) => Outgoing { header, body, payload: answer.payload },
             Err(error) => {
                 tracing::error!(peer = %self.peer, %error, "an answer is too large to be sent");

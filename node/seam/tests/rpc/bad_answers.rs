@@ -100,7 +100,7 @@ async fn credit_that_comes_back_with_the_end_leaves_nobody_waiting(world: World)
     let listener = world.net.listen("127.0.0.1:0".parse().unwrap()).unwrap();
     let (address, peers, bytes) = (listener.local_address(), peers(&world), 1 << 20);
     let deadline = seconds(10);
-    let ask = || peers.call(address, &deadline, append(bytes), Some(Rc::new(vec![7; bytes as usize])));
+    let ask = || peers.call(address, &deadline, append(bytes), Some(vec![7; bytes as usize].into()));
     let service = async {
         let mut raw = Raw::over(&world, listener.accept().await.unwrap());
         assert_eq!(raw.frame().await.unwrap().0.kind, Kind::Hello);
@@ -156,10 +156,10 @@ async fn one_deadline_without_a_word_gives_back_what_a_hanging_peer_holds(world:
         }),
     );
     let short = ms(300);
-    let holds_all_credit = peers.call(address, &short, append(bytes), Some(Rc::new(vec![7; bytes as usize])));
+    let holds_all_credit = peers.call(address, &short, append(bytes), Some(vec![7; bytes as usize].into()));
     assert_eq!(holds_all_credit.await, Err(RpcError::Deadline));
     let long = seconds(30);
-    let waits_for_credit = peers.call(address, &long, append(bytes), Some(Rc::new(vec![7; bytes as usize])));
+    let waits_for_credit = peers.call(address, &long, append(bytes), Some(vec![7; bytes as usize].into()));
     let waited = waits_for_credit.await;
     assert!(matches!(waited, Err(RpcError::Connect(_))), "nothing of it was sent, nor waited for: {waited:?}");
 }

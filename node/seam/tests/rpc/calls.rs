@@ -1,7 +1,6 @@
 //! What callers may rely on.
 
 use std::io::ErrorKind;
-use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -10,7 +9,7 @@ use shingle_proto::ids::{Generation, PutToken};
 use shingle_proto::limits::{CONNECTION_REQUESTS_MAX, FRAME_PAYLOAD_BYTES_MAX, SEALED_BYTES_MAX};
 use shingle_proto::message::{ErrorCode, Response, Role};
 use shingle_seam::World;
-use shingle_seam::rpc::{CallMeta, ProtocolError, RpcError};
+use shingle_seam::rpc::{CallMeta, ProtocolError, RpcError, SharedPayload};
 
 use crate::echo::{MIB, Server, append, ms, peers, read_bytes, seconds, slow, status, until};
 use crate::runtimes::on_both_runtimes;
@@ -18,13 +17,14 @@ use crate::runtimes::on_both_runtimes;
 async fn the_largest_payload_comes_back_and_the_header_reaches_the_handler(world: World) {
     let server = Server::start(&world, 64 * MIB);
     let peers = peers(&world);
-    let payload: Rc<Vec<u8>> = Rc::new((0..SEALED_BYTES_MAX).map(|byte| (byte * 31 + byte / 251) as u8).collect());
+    let bytes: Vec<u8> = (0..SEALED_BYTES_MAX).map(|byte| (byte * 31 + byte / 251) as u8).collect();
+    let payload = SharedPayload::from(bytes);
     let meta =
         CallMeta { class: Class::Scrub, trace: 11, generation: Generation(12), put_token: PutToken(13), ..seconds(20) };
     for _ in 0..3 {
         let reply = peers.call(server.address, &meta, append(1), Some(payload.clone())).await.unwrap();
         assert!(matches!(reply.response, Response::BlockRead(_)));
-        assert!(reply.payload == *payload, "the payload comes back as it went");
+        assert!(reply.payload == payload[..], "the payload comes back as it went");
     }
     let call = server.echo.last_call.take().unwrap();
     assert_eq!((call.class, call.trace, call.generation), (Class::Scrub, 11, Generation(12)));
@@ -63,7 +63,7 @@ async fn dropping_a_call_drops_its_handler(world: World) {
     until(&world, || server.echo.dropped.get() == 1).await;
     assert_eq!((server.echo.started.get(), server.echo.finished.get()), (1, 0));
     // Cancelled calls leave nothing behind: neither places nor credit.
-    let payload = Rc::new(vec![1; MIB as usize]);
+    let payload = SharedPayload::from(vec![1; MIB as usize]);
     for _ in 0..2 * CONNECTION_REQUESTS_MAX {
         let call = peers.call(server.address, &SECONDS, slow(30_000), Some(payload.clone()));
         drop(world.tasks.timeout(Duration::from_micros(500), call).await);
@@ -90,7 +90,7 @@ async fn a_deadline_ends_the_call_here_and_there(world: World) {
 async fn credit_runs_out_and_comes_back(world: World) {
     let server = Server::start(&world, 9 * MIB); // one connection gets credit for exactly one largest payload
     let peers = peers(&world);
-    let payload = Rc::new(vec![5; FRAME_PAYLOAD_BYTES_MAX as usize]);
+    let payload = SharedPayload::from(vec![5; FRAME_PAYLOAD_BYTES_MAX as usize]);
     server.echo.hold.acquire(1).await.unwrap();
     let held = join_all((0..4).map(|_| peers.call(server.address, &SECONDS, append(1), Some(payload.clone()))));
     let mut held = Box::pin(held);
@@ -107,7 +107,7 @@ async fn credit_runs_out_and_comes_back(world: World) {
 async fn refusals_are_answers(world: World) {
     let server = Server::start(&world, 64 * MIB);
     let peers = peers(&world);
-    let payload = Rc::new(vec![5; MIB as usize]);
+    let payload = SharedPayload::from(vec![5; MIB as usize]);
     for _ in 0..50 {
         let full = peers.call(server.address, &SECONDS, append(13), Some(payload.clone())).await;
         let Err(RpcError::Refused(error)) = full else { panic!("{full:?}") };
@@ -120,7 +120,7 @@ async fn refusals_are_answers(world: World) {
 async fn too_large_a_payload_never_leaves(world: World) {
     let server = Server::start(&world, 64 * MIB);
     let peers = peers(&world);
-    let payload = Rc::new(vec![5; FRAME_PAYLOAD_BYTES_MAX as usize + 1]);
+    let payload = SharedPayload::from(vec![5; FRAME_PAYLOAD_BYTES_MAX as usize + 1]);
     let refused = peers.call(server.address, &SECONDS, append(1), Some(payload)).await;
     assert!(matches!(refused, Err(RpcError::Protocol(ProtocolError::Frame(_)))), "{refused:?}");
     let refused = peers.call(server.address, &SECONDS, read_bytes(u64::from(FRAME_PAYLOAD_BYTES_MAX) + 1), None).await;

@@ -1,6 +1,5 @@
 //! More callers than there is room for, and callers that do not read.
 
-use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -8,7 +7,7 @@ use shingle_proto::frame::{Kind, VERSIONS};
 use shingle_proto::limits::{CONNECTION_CREDIT_BYTES, FRAME_PAYLOAD_BYTES_MAX, SHARD_BUDGET_BYTES_DEFAULT};
 use shingle_proto::message::{ErrorCode, decode_hello_reply, encode_request};
 use shingle_seam::World;
-use shingle_seam::rpc::{Peers, RpcError};
+use shingle_seam::rpc::{Peers, RpcError, SharedPayload};
 
 use crate::echo::{MIB, Server, append, peers, read_bytes, seconds, status};
 use crate::raw::{Raw, hello, request};
@@ -50,7 +49,7 @@ async fn a_connection_with_little_credit_is_given_more_when_others_leave(world: 
     let meta = seconds(10);
     late.call(server.address, &meta, status(), None).await.unwrap();
     server.echo.hold.acquire(1).await.unwrap();
-    let payload = Rc::new(vec![1; FRAME_PAYLOAD_BYTES_MAX as usize]);
+    let payload = SharedPayload::from(vec![1; FRAME_PAYLOAD_BYTES_MAX as usize]);
     let mut appends =
         Box::pin(join_all((0..2).map(|_| late.call(server.address, &meta, append(1), Some(payload.clone())))));
     assert!(world.tasks.timeout(Duration::from_millis(200), &mut appends).await.is_err());

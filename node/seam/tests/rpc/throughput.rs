@@ -1,11 +1,11 @@
 //! Prints what a loopback connection carries; both ends share one thread. Asserts only that everything arrives.
 
-use std::rc::Rc;
 use std::time::Instant;
 
 use futures_util::future::join_all;
 use shingle_proto::limits::SEALED_BYTES_MAX;
 use shingle_seam::World;
+use shingle_seam::rpc::SharedPayload;
 
 use crate::echo::{MIB, Server, append, peers, read_bytes, seconds, status};
 use crate::runtimes::on_both_runtimes;
@@ -14,7 +14,7 @@ async fn calls_and_bytes_per_second(world: World) {
     let server = Server::start(&world, 128 * MIB);
     let peers = peers(&world);
     let meta = seconds(30);
-    let payload = Rc::new(vec![1; SEALED_BYTES_MAX as usize]);
+    let payload = SharedPayload::from(vec![1; SEALED_BYTES_MAX as usize]);
     peers.call(server.address, &meta, append(1), Some(payload.clone())).await.unwrap();
     let start = Instant::now();
     for _ in 0..2000 {

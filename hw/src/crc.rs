@@ -12,17 +12,26 @@ const POLYNOMIAL: u32 = 0x82f6_3b78;
 const ONE: u32 = 1 << 31;
 
 /// x^(8 * 2^k) modulo the polynomial, for every k.
-const SHIFTS: [u32; 64] = shifts();
+const SHIFTS: [u32; 64] = squares(ONE >> 8);
+
+/// x^-(8 * 2^k) modulo the polynomial, for every k.
+const BACK_SHIFTS: [u32; 64] = squares(byte_back());
 
 /// CRC32C (Castagnoli).
-pub(super) fn crc32c(bytes: &[u8]) -> u32 {
+pub fn crc32c(bytes: &[u8]) -> u32 {
     crc_fast::checksum(CrcAlgorithm::Crc32Iscsi, bytes) as u32
 }
 
 /// The CRC32C of two runs of bytes, of which the second has `second_bytes`, from theirs.
-pub(super) fn crc32c_joined(first: u32, second: u32, second_bytes: u64) -> u32 {
+pub fn crc32c_joined(first: u32, second: u32, second_bytes: u64) -> u32 {
     let shift = SHIFTS.iter().enumerate().filter(|(power, _)| second_bytes >> power & 1 == 1);
     shift.fold(first, |crc, (_, factor)| product(crc, *factor)) ^ second
+}
+
+/// The CRC32C of the first of two runs of bytes, from that of both and that of the second.
+pub fn crc32c_cut(both: u32, second: u32, second_bytes: u64) -> u32 {
+    let back = BACK_SHIFTS.iter().enumerate().filter(|(power, _)| second_bytes >> power & 1 == 1);
+    back.fold(both ^ second, |crc, (_, factor)| product(crc, *factor))
 }
 
 /// The product of two polynomials modulo the Castagnoli polynomial.
@@ -38,14 +47,26 @@ const fn product(left: u32, right: u32) -> u32 {
     sum
 }
 
-const fn shifts() -> [u32; 64] {
-    let mut shifts = [ONE >> 8; 64];
+/// A number, its square, the square of that, and so on.
+const fn squares(first: u32) -> [u32; 64] {
+    let mut squares = [first; 64];
     let mut power = 1;
-    while power < shifts.len() {
-        shifts[power] = product(shifts[power - 1], shifts[power - 1]);
+    while power < squares.len() {
+        squares[power] = product(squares[power - 1], squares[power - 1]);
         power += 1;
     }
-    shifts
+    squares
+}
+
+/// x^-8: eight divisions by x, of a 1. What has no constant term can be divided; otherwise the polynomial is added first,
+/// which has one.
+const fn byte_back() -> u32 {
+    let (mut value, mut step) = (ONE, 0);
+    while step < 8 {
+        value = if value & ONE != 0 { ((value ^ POLYNOMIAL) << 1) | 1 } else { value << 1 };
+        step += 1;
+    }
+    value
 }
 
 #[cfg(test)]
@@ -65,6 +86,11 @@ mod tests {
         fn joined_checksums_are_those_of_the_joined_bytes(bytes in prop::collection::vec(any::<u8>(), 0..5000), cut: prop::sample::Index) {
             let (first, second) = bytes.split_at(cut.index(bytes.len() + 1));
             prop_assert_eq!(crc32c_joined(crc32c(first), crc32c(second), second.len() as u64), crc32c(&bytes));
+        }
+
+        #[test]
+        fn cutting_undoes_joining(first: u32, second: u32, second_bytes: u64) {
+            prop_assert_eq!(crc32c_cut(crc32c_joined(first, second, second_bytes), second, second_bytes), first);
         }
 
         #[test]
