@@ -195,3 +195,59 @@ impl Record {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A sealed record of 5000 bytes, its memory, and the payload's checksum.
+    fn sealed() -> (Record, Vec<u8>, u32) {
+        let mut record = Record {
+            kind: RecordKind::Block,
+            member: 3,
+            fragment: 0,
+            fragments: 1,
+            hash: BlockHash([9; 32]),
+            put_id: PutId(4),
+            extent: ExtentId(5),
+            bucket: BucketId(6),
+            volume: VolumeId(7),
+            sequence: 2,
+            life_sequence: 1,
+            durable_sequence: 1,
+            plain_bytes: 5000,
+            payload_bytes: 5000,
+            payload_crc: 0,
+        };
+        let mut whole: Vec<u8> = (0..record.bytes()).map(|index| (index * 7 % 251) as u8).collect();
+        let sum = crc32c(&whole[record.payload_range()]);
+        record.seal(&mut whole, None);
+        (record, whole, sum)
+    }
+
+    #[test]
+    fn a_record_sealed_with_a_known_checksum_has_the_same_bytes() {
+        let (mut record, whole, sum) = sealed();
+        let mut again = whole.clone();
+        again[record.payload_range().end..].fill(0xff);
+        assert_eq!(record.seal(&mut again, Some(sum)), crc32c(&whole));
+        assert!(again == whole);
+        assert_eq!(record.payload_sum(&whole), Some(sum));
+    }
+
+    #[test]
+    fn bytes_that_changed_behind_their_checksum_are_found_when_they_are_read() {
+        let (mut record, mut whole, sum) = sealed();
+        whole[4000] ^= 1;
+        record.seal(&mut whole, Some(sum));
+        assert!(!record.payload_is_whole(&whole));
+    }
+
+    #[test]
+    fn padding_that_is_not_zero_hides_the_payloads_checksum() {
+        let (record, mut whole, _) = sealed();
+        *whole.last_mut().unwrap() = 1;
+        assert_eq!(record.payload_sum(&whole), None);
+        assert_eq!(record.payload_sum(&whole[..100]), None, "nor is there one of a piece");
+    }
+}
