@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use futures_util::future::{join, join_all};
+use futures_util::future::join_all;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use rustix::time::{ClockId, clock_gettime};
@@ -97,18 +97,14 @@ impl Load {
         let started = Started::now(&rig);
         let writer = || {
             let (next, rig) = (next.clone(), rig.clone());
-            let number =
-                move || Some(before + next.replace(next.get() + 1)).filter(|number| *number < before + records);
             async move {
-                let mut received = self.receive(&rig, number()).await?;
-                while let Some((key, buffer)) = received {
-                    // A connection brings the next record while this one becomes durable.
-                    let (appended, next) = join(rig.osd.append(key, buffer), self.receive(&rig, number())).await;
-                    appended.map_err(refused)?;
+                while next.get() < records {
+                    let number = before + next.replace(next.get() + 1);
+                    let (key, buffer) = self.receive(&rig, number).await?;
+                    rig.osd.append(key, buffer).await.map_err(refused)?;
                     if let Some(stored) = rig.stored.borrow_mut().get_mut(self.number) {
                         *stored += 1;
                     }
-                    received = next?;
                 }
                 Ok(())
             }
@@ -117,9 +113,8 @@ impl Load {
         Ok(started.outcome(&rig, records, self.payload_bytes))
     }
 
-    /// A record in memory, its payload checked, as a connection leaves it: after others have had their turn.
-    async fn receive(&self, rig: &Rig, number: Option<u64>) -> Result<Option<(AppendKey, RecordBuffer)>, BenchError> {
-        let Some(number) = number else { return Ok(None) };
+    /// A record in memory, its payload checked, as a connection leaves it.
+    async fn receive(&self, rig: &Rig, number: u64) -> Result<(AppendKey, RecordBuffer), BenchError> {
         let (extent, hash, put_id) = self.key(number);
         let key = AppendKey {
             extent,
@@ -132,12 +127,14 @@ impl Load {
         };
         let mut buffer = rig.osd.receive_buffer(key.extent, self.payload_bytes).map_err(refused)?;
         let mut checksum = Checksum::default();
-        for piece in buffer.as_ref().chunks(CHECKED_BYTES) {
-            rig.world.tasks.yield_now().await;
+        for (number, piece) in buffer.as_ref().chunks(CHECKED_BYTES).enumerate() {
+            if number > 0 {
+                rig.world.tasks.yield_now().await;
+            }
             checksum.update(piece);
         }
         buffer.checked(checksum.value());
-        Ok(Some((key, buffer)))
+        Ok((key, buffer))
     }
 
     /// The name of the load's record of this number. It is made anew for every read, in a few nanoseconds: a list of all
