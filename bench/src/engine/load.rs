@@ -14,10 +14,10 @@ use shingle_node::extent::record::record_bytes;
 use shingle_node::osd::budget::RecordBuffer;
 use shingle_node::osd::fetch::ReadKey;
 use shingle_node::osd::store::{AppendKey, NewExtent};
-use shingle_proto::frame::{Checksum, Class};
+use shingle_proto::frame::Class;
 use shingle_proto::ids::{BlockHash, BucketId, ExtentId, Generation, PutId, VolumeId};
 use shingle_proto::limits::{BLOCK_BYTES_MAX, SEAL_OVERHEAD_BYTES};
-use shingle_seam::rpc::{CHECKED_BYTES, Payload};
+use shingle_seam::rpc::{Payload, payload_checksum};
 use shingle_seam::tasks::spawn_joined;
 
 use super::host::Rig;
@@ -126,14 +126,8 @@ impl Load {
             class: Class::Client,
         };
         let mut buffer = rig.osd.receive_buffer(key.extent, self.payload_bytes).map_err(refused)?;
-        let mut checksum = Checksum::default();
-        for (number, piece) in buffer.as_ref().chunks(CHECKED_BYTES).enumerate() {
-            if number > 0 {
-                rig.world.tasks.yield_now().await;
-            }
-            checksum.update(piece);
-        }
-        buffer.checked(checksum.value());
+        let checksum = payload_checksum(&*rig.world.tasks, buffer.as_ref()).await;
+        buffer.checked(checksum);
         Ok((key, buffer))
     }
 

@@ -293,13 +293,8 @@ impl Header {
         }
     }
 
-    /// Holds a received payload against the header's checksum.
-    pub fn check_payload(&self, payload: &[u8]) -> Result<(), FrameError> {
-        self.check_payload_sum(checksum(payload))
-    }
-
     /// Holds a received payload's checksum against the header's.
-    pub fn check_payload_sum(&self, computed: u32) -> Result<(), FrameError> {
+    pub fn check_payload(&self, computed: u32) -> Result<(), FrameError> {
         match computed {
             computed if computed == self.payload_crc => Ok(()),
             computed => Err(FrameError::PayloadChecksum { stored: self.payload_crc, computed }),

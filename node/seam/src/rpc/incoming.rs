@@ -16,7 +16,19 @@ use crate::tasks::Tasks;
 const BUFFER_BYTES: usize = 16 * 1024;
 
 /// Bytes of a payload that are checked before others have their turn: some 20 microseconds.
-pub const CHECKED_BYTES: usize = 256 * 1024;
+const CHECKED_BYTES: usize = 256 * 1024;
+
+/// The checksum of a payload, in slices: others have their turn in between.
+pub async fn payload_checksum(tasks: &dyn Tasks, payload: &[u8]) -> u32 {
+    let mut checksum = Checksum::default();
+    for (number, piece) in payload.chunks(CHECKED_BYTES).enumerate() {
+        if number > 0 {
+            tasks.yield_now().await;
+        }
+        checksum.update(piece);
+    }
+    checksum.value()
+}
 
 /// Why nothing more can be received.
 #[derive(Debug, thiserror::Error)]
@@ -60,14 +72,8 @@ impl Incoming {
     pub(super) async fn payload(&mut self, header: &Header, place: &mut [u8]) -> Result<(), ReceiveError> {
         assert_eq!(place.len(), header.payload_bytes as usize, "a payload's buffer holds exactly the payload");
         self.fill(place).await?;
-        let mut checksum = Checksum::default();
-        for (number, piece) in place.chunks(CHECKED_BYTES).enumerate() {
-            if number > 0 {
-                self.tasks.yield_now().await;
-            }
-            checksum.update(piece);
-        }
-        Ok(header.check_payload_sum(checksum.value()).map_err(ProtocolError::from)?)
+        let computed = payload_checksum(&*self.tasks, place).await;
+        Ok(header.check_payload(computed).map_err(ProtocolError::from)?)
     }
 
     /// Reads a payload that nobody wants.
