@@ -194,7 +194,7 @@ fn nothing_is_lost_or_comes_back_when_slots_are_used_again() {
 async fn kill_and_recover(world: &World, path: &Path, kill_at: u64) -> bool {
     let promises = RefCell::new(Promises::default());
     {
-        let cut = PowerCut::around(rig::open_file(path), kill_at, || ());
+        let cut = PowerCut::around(rig::open_file(world, path).await, kill_at, || ());
         if let Ok(mounted) = start(world, cut.clone()).await {
             script(&mounted.osd, &promises).await;
         }
@@ -204,19 +204,14 @@ async fn kill_and_recover(world: &World, path: &Path, kill_at: u64) -> bool {
     }
     for round in 1..=2 {
         let when = format!("killed at {kill_at}, restart {round}");
-        let mounted = reopen(world, path).await;
+        let device = rig::open_file(world, path).await;
+        let mounted = start(world, device).await.expect("a disk mounts after its process was killed");
         assert!(mounted.findings.is_empty(), "{when}: {:?}", mounted.findings.batch());
         let promised = promises.borrow().clone();
         check(&mounted.osd, &promised, &when).await;
         go_on(&mounted.osd, &promises, round).await;
     }
     true
-}
-
-/// Starts again as soon as the last life has let go of the file.
-async fn reopen(world: &World, path: &Path) -> rig::Mounted {
-    world.tasks.sleep(std::time::Duration::from_millis(2)).await;
-    start(world, rig::open_file(path)).await.expect("a disk mounts after its process was killed")
 }
 
 #[test]

@@ -159,9 +159,21 @@ pub async fn assert_stored(osd: &Rc<Osd>, extent: u128, block: Block) {
 }
 
 /// Opens an emulated drive in a file, with a ring of its own whose completions a task of this thread reaps.
-pub fn open_file(path: &std::path::Path) -> Rc<dyn ZonedDevice> {
+pub async fn open_file(world: &World, path: &std::path::Path) -> Rc<dyn ZonedDevice> {
     let ring = Ring::new(64).unwrap();
-    let device = file::open(path, ring.clone(), BufferPool::new(32 << 20).unwrap()).unwrap();
+    let mut opened = None;
+    // An earlier life holds the lock until the kernel has given back what it had in flight.
+    until(world, "the emulated drive's file is free", || {
+        match file::open(path, ring.clone(), BufferPool::new(32 << 20).unwrap()) {
+            Err(file::OpenError::Locked { .. }) => false,
+            found => {
+                opened = Some(found.unwrap());
+                true
+            }
+        }
+    })
+    .await;
+    let device = opened.unwrap();
     let ring = Rc::downgrade(&ring);
     drop(tokio::task::spawn_local(async move {
         while let Some(ring) = ring.upgrade() {
