@@ -10,6 +10,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
+use shingle_node::extent::placement::Spot;
 use shingle_node::extent::record::record_bytes;
 use shingle_node::osd::budget::RecordBuffer;
 use shingle_node::osd::fetch::ReadKey;
@@ -22,6 +23,7 @@ use shingle_seam::tasks::spawn_joined;
 
 use super::host::Rig;
 use super::metered::Reading;
+use super::space::Place;
 use crate::error::BenchError;
 
 /// Records of one size in extents of their own.
@@ -88,6 +90,27 @@ impl Load {
             rig.osd.close_extent(self.extent(index), Generation::default()).await.map_err(refused)?;
         }
         Ok(())
+    }
+
+    /// Where the next `records` appends go to.
+    pub async fn next_places(self, rig: Rc<Rig>, records: u64) -> Result<Vec<Place>, BenchError> {
+        let layout = rig.osd.label.layout;
+        let each_bytes = records.div_ceil(self.extents as u64) * self.record_bytes();
+        let mut places = Vec::new();
+        for index in 0..self.extents {
+            let missing = || BenchError::Engine(format!("extent {index} of the load is not there"));
+            let extent = rig.osd.extent(self.extent(index)).ok_or_else(missing)?;
+            let (mut spot, mut left) = (extent.tail.get(), each_bytes);
+            while left > 0 && u64::from(spot.zone) < self.zones_per_extent {
+                // A record that does not fit the end of a zone goes to the next one.
+                let bytes = layout.zone_used_bytes.saturating_sub(spot.offset_bytes).min(left + self.record_bytes());
+                let zone = layout.zone(extent.header.slot, spot.zone);
+                places.push(Place { zone, bytes: spot.offset_bytes..spot.offset_bytes + bytes });
+                left = left.saturating_sub(bytes);
+                spot = Spot { zone: spot.zone + 1, offset_bytes: 0 };
+            }
+        }
+        Ok(places)
     }
 
     /// Appends `records` records durably.

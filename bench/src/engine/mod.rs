@@ -1,6 +1,6 @@
 //! `shingle bench engine`: one OSD on an emulated drive, without network, against fio on the same file system.
 //!
-//! Both sides write over space that was written before, with direct I/O, huge pages and the same bytes and flushes;
+//! Both sides write over space that was written right before, with direct I/O, huge pages and the same bytes and flushes;
 //! they take turns in one run.
 
 mod host;

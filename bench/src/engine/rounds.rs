@@ -13,7 +13,7 @@ use super::load::{Load, Outcome};
 use super::profile::Recorder;
 use super::report::{Amplification, Commands, Comparison, Cpu, EngineReport, Profile, Scope, per_gib};
 use super::sizes::Sizes;
-use super::space;
+use super::space::{self, DriveFile};
 use super::{EnginePlan, READ_DEPTH};
 use crate::error::BenchError;
 use crate::fio::{self, Done, Engine, Job, Sync, Work};
@@ -56,6 +56,7 @@ pub struct AppendRounds<'a> {
 /// A prepared run and what it has found so far.
 pub struct Bench {
     folder: PathBuf,
+    drive: DriveFile,
     plan: EnginePlan,
     sizes: Sizes,
     host: Host,
@@ -73,11 +74,11 @@ impl Bench {
         let sizes = Sizes::of(&plan, loads);
         space::check_room(folder, sizes.free_bytes(loads))?;
         let extents = loads.iter().flat_map(|load| std::iter::repeat_n(sizes.extent_bytes(*load), load.extents));
-        space::make_drive(&drive, extents)?;
-        space::make_peer(&peer_file(folder), sizes.peer_bytes())?;
-        let host = Host::start(&drive, BUDGET_BYTES)?;
+        let drive = DriveFile::make(&drive, extents)?;
+        space::write_peer(&peer_file(folder), 0, sizes.peer_bytes())?;
+        let host = Host::start(drive.path(), BUDGET_BYTES)?;
         let folder = folder.to_path_buf();
-        Ok(Self { folder, plan, sizes, host, report: EngineReport::default(), fio_huge_bytes: 0, file_bytes: 0 })
+        Ok(Self { folder, drive, plan, sizes, host, report: EngineReport::default(), fio_huge_bytes: 0, file_bytes: 0 })
     }
 
     /// The rounds of one load of appends, then its profile, then the end of its extents.
@@ -97,6 +98,7 @@ impl Bench {
             let flushes = outcomes.last().map_or(1, |outcome| outcome.device.flushes);
             for (peer, done) in rounds.peers.iter().zip(&mut done) {
                 let job = self.write_of(peer, load, (records, flushes), round as u64);
+                space::write_peer(&job.file, job.offset_bytes, job.span_bytes)?;
                 done.push(self.fio(&job)?);
             }
             if round % 2 == 1 {
@@ -175,12 +177,17 @@ impl Bench {
                 mib(2 * BUDGET_BYTES),
                 mib(self.fio_huge_bytes)
             ),
-            format!("{} rounds; both sides O_DIRECT on one file system, over space written before", self.plan.rounds),
+            format!(
+                "{} rounds; both sides O_DIRECT on one file system, over space written right before",
+                self.plan.rounds
+            ),
         ];
         self.report
     }
 
     fn append_once(&mut self, load: Load, records: u64) -> Result<Outcome, BenchError> {
+        let places = self.host.run(move |rig| Box::pin(load.next_places(rig, records)))?;
+        self.drive.write(&places)?;
         self.write_job(move |rig| Box::pin(load.append(rig, records)))
     }
 

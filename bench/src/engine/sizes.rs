@@ -1,6 +1,7 @@
 //! How much a run appends, and how much space is written for it beforehand.
 //!
-//! Invariant: what a run appends, and what its peers write, lies in space that was written before it is measured.
+//! Invariant: what a run appends, and what its peers write, lies in space that was written before it is measured; the
+//! files take no more room while it runs.
 
 use shingle_hw::geometry::Geometry;
 use shingle_proto::limits::{DISK_ROOM_RESERVE_BYTES, GIB, MIB};
