@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
+use futures_util::lock::Mutex;
 use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};
 use shingle_hw::backend::file;
@@ -37,6 +38,8 @@ pub struct Rig {
     pub world: World,
     pub osd: Rc<Osd>,
     pub meter: Rc<Meter>,
+    /// Held while a payload arrives.
+    pub wire: Mutex<()>,
     /// Records the loads stored, per load.
     pub stored: RefCell<Vec<u64>>,
 }
@@ -121,7 +124,7 @@ async fn start_rig(world: World, path: PathBuf, budget_bytes: u64) -> Result<Rig
     let findings = Rc::new(Findings::default());
     let mounted = mount(world.clone(), disk, label, findings, Budgets::of(budget_bytes)).await;
     let (osd, _) = mounted.map_err(|error| engine(&error))?;
-    Ok(Rig { world, osd, meter, stored: RefCell::default() })
+    Ok(Rig { world, osd, meter, wire: Mutex::default(), stored: RefCell::default() })
 }
 
 /// Puts noise on every page of the pool: what is written then is never zeroes, and no page is new during a measurement.

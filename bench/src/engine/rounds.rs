@@ -88,11 +88,13 @@ impl Bench {
         let before_bytes = self.device_bytes()?;
         self.file_bytes = 0;
         self.write_job(move |rig| Box::pin(load.create(rig)))?;
+        self.write_over(load, records)?;
         let warm = self.append_once(load, records)?;
         let mut outcomes = vec![warm];
         let mut done: Vec<Vec<Done>> = vec![Vec::new(); rounds.peers.len()];
         for round in 0..self.plan.rounds {
             if round % 2 == 0 {
+                self.write_over(load, records)?;
                 outcomes.push(self.append_once(load, records)?);
             }
             let flushes = outcomes.last().map_or(1, |outcome| outcome.device.flushes);
@@ -102,10 +104,12 @@ impl Bench {
                 done.push(self.fio(&job)?);
             }
             if round % 2 == 1 {
+                self.write_over(load, records)?;
                 outcomes.push(self.append_once(load, records)?);
             }
         }
         let measured = outcomes.get(1..).unwrap_or_default();
+        self.write_over(load, records)?;
         self.profile(rounds.name, move |bench| bench.append_once(load, records))?;
         self.write_job(move |rig| Box::pin(load.close(rig)))?;
         let device_bytes = self.device_bytes()? - before_bytes;
@@ -185,9 +189,13 @@ impl Bench {
         self.report
     }
 
-    fn append_once(&mut self, load: Load, records: u64) -> Result<Outcome, BenchError> {
+    /// Writes over what the next appends go to.
+    fn write_over(&self, load: Load, records: u64) -> Result<(), BenchError> {
         let places = self.host.run(move |rig| Box::pin(load.next_places(rig, records)))?;
-        self.drive.write(&places)?;
+        self.drive.write(&places)
+    }
+
+    fn append_once(&mut self, load: Load, records: u64) -> Result<Outcome, BenchError> {
         self.write_job(move |rig| Box::pin(load.append(rig, records)))
     }
 

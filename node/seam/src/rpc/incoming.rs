@@ -15,20 +15,9 @@ use crate::tasks::Tasks;
 /// What small frames are gathered in. Anything longer is read straight into its place.
 const BUFFER_BYTES: usize = 16 * 1024;
 
-/// Bytes of a payload that are checked before others have their turn: some 20 microseconds.
-const CHECKED_BYTES: usize = 256 * 1024;
-
-/// The checksum of a payload, in slices: others have their turn in between.
-pub async fn payload_checksum(tasks: &dyn Tasks, payload: &[u8]) -> u32 {
-    let mut checksum = Checksum::default();
-    for (number, piece) in payload.chunks(CHECKED_BYTES).enumerate() {
-        if number > 0 {
-            tasks.yield_now().await;
-        }
-        checksum.update(piece);
-    }
-    checksum.value()
-}
+/// Bytes of a payload that are read, and checked while the processor's cache has them, before others have their turn:
+/// some 20 microseconds each.
+const PIECE_BYTES: usize = 256 * 1024;
 
 /// Why nothing more can be received.
 #[derive(Debug, thiserror::Error)]
@@ -68,12 +57,35 @@ impl Incoming {
         Ok(body)
     }
 
-    /// The payload that follows the body, read into `place`, checked.
+    /// The payload that follows the body, read into `place`, checked piece by piece as it comes: several that come together
+    /// are then not checked all at once, with nobody's request going on meanwhile.
     pub(super) async fn payload(&mut self, header: &Header, place: &mut [u8]) -> Result<(), ReceiveError> {
         assert_eq!(place.len(), header.payload_bytes as usize, "a payload's buffer holds exactly the payload");
-        self.fill(place).await?;
-        let computed = payload_checksum(&*self.tasks, place).await;
-        Ok(header.check_payload(computed).map_err(ProtocolError::from)?)
+        let tasks = self.tasks.clone();
+        let checksum = within_limit(&*tasks, self.read_checked(place)).await?;
+        Ok(header.check_payload(checksum.value()).map_err(ProtocolError::from)?)
+    }
+
+    /// Fills `place`.
+    async fn read_checked(&mut self, place: &mut [u8]) -> io::Result<Checksum> {
+        let (mut checksum, mut left) = (Checksum::default(), place);
+        while !left.is_empty() {
+            let wanted = left.len().min(PIECE_BYTES);
+            let (wanted, _) = left.split_at_mut(wanted);
+            let read = match self.reader.read(wanted).await {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(read) => read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            let (piece, rest) = left.split_at_mut(read);
+            checksum.update(piece);
+            left = rest;
+            if !left.is_empty() {
+                self.tasks.yield_now().await;
+            }
+        }
+        Ok(checksum)
     }
 
     /// Reads a payload that nobody wants.
@@ -100,16 +112,25 @@ impl Incoming {
         while matches!(self.reader.read(&mut scratch).await, Ok(bytes) if bytes > 0) {}
     }
 
+    /// Reads what is no payload.
     async fn fill(&mut self, place: &mut [u8]) -> Result<(), ReceiveError> {
         if place.is_empty() {
             return Ok(());
         }
-        let limit = Duration::from_millis(FRAME_STALL_MS);
-        match self.tasks.timeout(limit, self.reader.read_exact(place)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Err(ProtocolError::Truncated.into()),
-            Ok(Err(error)) => Err(error.into()),
-            Err(_) => Err(ProtocolError::Stalled { ms: FRAME_STALL_MS }.into()),
-        }
+        within_limit(&*self.tasks, self.reader.read_exact(place)).await
+    }
+}
+
+/// What reading part of a frame gives, if it comes in time.
+async fn within_limit<T>(
+    tasks: &(dyn Tasks + 'static),
+    read: impl Future<Output = io::Result<T>>,
+) -> Result<T, ReceiveError> {
+    let limit = Duration::from_millis(FRAME_STALL_MS);
+    match tasks.timeout(limit, read).await {
+        Ok(Ok(read)) => Ok(read),
+        Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Err(ProtocolError::Truncated.into()),
+        Ok(Err(error)) => Err(error.into()),
+        Err(_) => Err(ProtocolError::Stalled { ms: FRAME_STALL_MS }.into()),
     }
 }

@@ -18,7 +18,6 @@ mod session;
 
 pub use call::{CallMeta, Reply, SharedPayload};
 pub use error::{ProtocolError, RpcError};
-pub use incoming::payload_checksum;
 pub use peers::Peers;
 pub use serve::{ServeOptions, serve};
 pub use service::{Answer, Call, Payload, Service};

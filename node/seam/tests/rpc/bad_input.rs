@@ -81,6 +81,31 @@ async fn flipped_bits_in_body_and_payload_are_noticed(world: World) {
     }
 }
 
+/// A payload is checked as it comes, whatever the pieces: none of it is left out at their edges.
+async fn flipped_bits_in_a_long_payload_that_comes_in_pieces_are_noticed(world: World) {
+    const CHECKED_TOGETHER: usize = 256 << 10;
+    let scene = Scene::new(world.clone()).await;
+    let body = encode_request(append(1));
+    let start = HEADER_BYTES + body.len();
+    let good = request(1, &body, &vec![9; 2 * CHECKED_TOGETHER + 4_321]);
+    let send = async |raw: &mut Raw, bytes: &[u8]| {
+        for piece in bytes.chunks(100_003) {
+            raw.send(piece).await;
+        }
+    };
+    let (mut raw, _) = Raw::greeted(&world, scene.server.address).await;
+    send(&mut raw, &good).await;
+    assert_eq!(raw.frame().await.expect("an answer").0.kind, Kind::Response);
+    for at in [0, 100_003 - start, CHECKED_TOGETHER - 1, CHECKED_TOGETHER, good.len() - 1 - start] {
+        let mut bad = good.clone();
+        bad[start + at] ^= 1;
+        let (mut raw, _) = Raw::greeted(&world, scene.server.address).await;
+        send(&mut raw, &bad).await;
+        assert_eq!(raw.reason().await, RejectReason::Checksum, "byte {at}");
+    }
+    scene.all_is_well().await;
+}
+
 async fn fields_with_values_nobody_knows_are_refused(world: World) {
     let scene = Scene::new(world).await;
     for (at, value) in [(4, 9), (6, 0), (6, 99), (7, 77), (64, 1), (67, 0x80)] {
@@ -236,6 +261,7 @@ on_both_runtimes!(
     garbage_is_closed_with_a_reason,
     a_flipped_bit_anywhere_in_a_header_is_noticed,
     flipped_bits_in_body_and_payload_are_noticed,
+    flipped_bits_in_a_long_payload_that_comes_in_pieces_are_noticed,
     fields_with_values_nobody_knows_are_refused,
     lengths_above_the_limits_are_refused_before_anything_is_read,
     bodies_that_do_not_decode_are_refused,
