@@ -153,7 +153,8 @@ impl Load {
             class: Class::Client,
         };
         let mut buffer = rig.osd.receive_buffer(key.extent, self.payload_bytes).map_err(refused)?;
-        let arriving = rig.wire.lock().await;
+        let several_pieces = self.payload_bytes as usize > PIECE_BYTES;
+        let arriving = if several_pieces { Some(rig.wire.lock().await) } else { None };
         let mut checksum = Checksum::default();
         for (number, piece) in buffer.as_ref().chunks(PIECE_BYTES).enumerate() {
             if number > 0 {
