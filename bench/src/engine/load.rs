@@ -18,16 +18,13 @@ use shingle_node::osd::store::{AppendKey, NewExtent};
 use shingle_proto::frame::{Checksum, Class};
 use shingle_proto::ids::{BlockHash, BucketId, ExtentId, Generation, PutId, VolumeId};
 use shingle_proto::limits::{BLOCK_BYTES_MAX, SEAL_OVERHEAD_BYTES};
-use shingle_seam::rpc::Payload;
+use shingle_seam::rpc::{PIECE_BYTES, Payload};
 use shingle_seam::tasks::spawn_joined;
 
 use super::host::Rig;
 use super::metered::Reading;
 use super::space::Place;
 use crate::error::BenchError;
-
-/// Bytes of a payload that are checked before others have their turn, as by a connection.
-const PIECE_BYTES: usize = 256 << 10;
 
 /// Records of one size in extents of their own.
 #[derive(Clone, Copy, Debug)]
@@ -96,7 +93,7 @@ impl Load {
     }
 
     /// Where the next `records` appends go to.
-    pub async fn next_places(self, rig: Rc<Rig>, records: u64) -> Result<Vec<Place>, BenchError> {
+    pub fn next_places(&self, rig: &Rig, records: u64) -> Result<Vec<Place>, BenchError> {
         let layout = rig.osd.label.layout;
         let each_bytes = records.div_ceil(self.extents as u64) * self.record_bytes();
         let mut places = Vec::new();

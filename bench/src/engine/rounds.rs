@@ -88,14 +88,12 @@ impl Bench {
         let before_bytes = self.device_bytes()?;
         self.file_bytes = 0;
         self.write_job(move |rig| Box::pin(load.create(rig)))?;
-        self.write_over(load, records)?;
-        let warm = self.append_once(load, records)?;
+        let warm = self.append_over(load, records)?;
         let mut outcomes = vec![warm];
         let mut done: Vec<Vec<Done>> = vec![Vec::new(); rounds.peers.len()];
         for round in 0..self.plan.rounds {
             if round % 2 == 0 {
-                self.write_over(load, records)?;
-                outcomes.push(self.append_once(load, records)?);
+                outcomes.push(self.append_over(load, records)?);
             }
             let flushes = outcomes.last().map_or(1, |outcome| outcome.device.flushes);
             for (peer, done) in rounds.peers.iter().zip(&mut done) {
@@ -104,8 +102,7 @@ impl Bench {
                 done.push(self.fio(&job)?);
             }
             if round % 2 == 1 {
-                self.write_over(load, records)?;
-                outcomes.push(self.append_once(load, records)?);
+                outcomes.push(self.append_over(load, records)?);
             }
         }
         let measured = outcomes.get(1..).unwrap_or_default();
@@ -191,8 +188,14 @@ impl Bench {
 
     /// Writes over what the next appends go to.
     fn write_over(&self, load: Load, records: u64) -> Result<(), BenchError> {
-        let places = self.host.run(move |rig| Box::pin(load.next_places(rig, records)))?;
+        let places = self.host.run(move |rig| Box::pin(async move { load.next_places(&rig, records) }))?;
         self.drive.write(&places)
+    }
+
+    /// A round of appends over what was written right before it.
+    fn append_over(&mut self, load: Load, records: u64) -> Result<Outcome, BenchError> {
+        self.write_over(load, records)?;
+        self.append_once(load, records)
     }
 
     fn append_once(&mut self, load: Load, records: u64) -> Result<Outcome, BenchError> {

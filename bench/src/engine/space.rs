@@ -78,11 +78,11 @@ impl DriveFile {
 
 /// Writes so much of fio's file from there on.
 pub fn write_peer(path: &Path, offset_bytes: u64, bytes: u64) -> Result<(), BenchError> {
-    write_noise(path, [(offset_bytes, bytes)].into_iter())
+    write_noise(path, [(offset_bytes, bytes)])
 }
 
 /// Writes pieces of a file: where each begins, and its length.
-fn write_noise(path: &Path, pieces: impl Iterator<Item = (u64, u64)>) -> Result<(), BenchError> {
+fn write_noise(path: &Path, pieces: impl IntoIterator<Item = (u64, u64)>) -> Result<(), BenchError> {
     let failed = || BenchError::io(format!("write {}", path.display()));
     let mut noise = vec![0; NOISE_BYTES];
     SmallRng::seed_from_u64(NOISE_SEED).fill_bytes(&mut noise);

@@ -17,7 +17,7 @@ const BUFFER_BYTES: usize = 16 * 1024;
 
 /// Bytes of a payload that are read, and checked while the processor's cache has them, before others have their turn:
 /// some 20 microseconds each.
-const PIECE_BYTES: usize = 256 * 1024;
+pub const PIECE_BYTES: usize = 256 * 1024;
 
 /// Why nothing more can be received.
 #[derive(Debug, thiserror::Error)]
@@ -71,8 +71,7 @@ impl Incoming {
         let (mut checksum, mut left) = (Checksum::default(), place);
         while !left.is_empty() {
             let wanted = left.len().min(PIECE_BYTES);
-            let (wanted, _) = left.split_at_mut(wanted);
-            let read = match self.reader.read(wanted).await {
+            let read = match self.reader.read(&mut left[..wanted]).await {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(read) => read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,

@@ -18,6 +18,7 @@ mod session;
 
 pub use call::{CallMeta, Reply, SharedPayload};
 pub use error::{ProtocolError, RpcError};
+pub use incoming::PIECE_BYTES;
 pub use peers::Peers;
 pub use serve::{ServeOptions, serve};
 pub use service::{Answer, Call, Payload, Service};

@@ -5,7 +5,7 @@ use shingle_proto::frame::{HEADER_BYTES, HELLO_VERSION, Header, Kind, RejectReas
 use shingle_proto::limits::{FRAME_BODY_BYTES_MAX, FRAME_PAYLOAD_BYTES_MAX, HELLO_BODY_BYTES_MAX};
 use shingle_proto::message::{ErrorCode, Response, Role, decode_response, encode_request};
 use shingle_seam::World;
-use shingle_seam::rpc::Peers;
+use shingle_seam::rpc::{PIECE_BYTES, Peers};
 
 use crate::echo::{MIB, Server, append, peers, seconds, slow, status, until};
 use crate::raw::{Raw, frame, hello, request, reseal, status_request};
@@ -83,11 +83,10 @@ async fn flipped_bits_in_body_and_payload_are_noticed(world: World) {
 
 /// A payload is checked as it comes, whatever the pieces: none of it is left out at their edges.
 async fn flipped_bits_in_a_long_payload_that_comes_in_pieces_are_noticed(world: World) {
-    const CHECKED_TOGETHER: usize = 256 << 10;
     let scene = Scene::new(world.clone()).await;
     let body = encode_request(append(1));
     let start = HEADER_BYTES + body.len();
-    let good = request(1, &body, &vec![9; 2 * CHECKED_TOGETHER + 4_321]);
+    let good = request(1, &body, &vec![9; 2 * PIECE_BYTES + 4_321]);
     let send = async |raw: &mut Raw, bytes: &[u8]| {
         for piece in bytes.chunks(100_003) {
             raw.send(piece).await;
@@ -96,7 +95,7 @@ async fn flipped_bits_in_a_long_payload_that_comes_in_pieces_are_noticed(world: 
     let (mut raw, _) = Raw::greeted(&world, scene.server.address).await;
     send(&mut raw, &good).await;
     assert_eq!(raw.frame().await.expect("an answer").0.kind, Kind::Response);
-    for at in [0, 100_003 - start, CHECKED_TOGETHER - 1, CHECKED_TOGETHER, good.len() - 1 - start] {
+    for at in [0, 100_003 - start, PIECE_BYTES - 1, PIECE_BYTES, good.len() - 1 - start] {
         let mut bad = good.clone();
         bad[start + at] ^= 1;
         let (mut raw, _) = Raw::greeted(&world, scene.server.address).await;
