@@ -243,5 +243,34 @@ impl Drop for FileDevice {
                 return;
             }
         }
+        open::unlock(&self.core.file);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dropped_drive_opens_again_while_a_child_just_started_still_has_its_file() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("disk");
+        let geometry = Geometry {
+            zones: 4,
+            zone_bytes: 1 << 20,
+            zone_capacity_bytes: 1 << 20,
+            conventional_zones: 0,
+            sector_bytes: 4096,
+            open_zones_max: 0,
+            active_zones_max: 0,
+            transfer_bytes_max: 1 << 20,
+        };
+        create(&path, &geometry, "inherited").expect("made");
+        let (ring, pool) = (Ring::new(4).expect("a ring"), BufferPool::new(1 << 20).expect("mapped"));
+        let device = open(&path, Rc::clone(&ring), pool.clone()).expect("opens");
+        let of_child = device.core.file.try_clone().expect("the same open file");
+        drop(device);
+        drop(open(&path, ring, pool).expect("opens again"));
+        drop(of_child);
     }
 }

@@ -21,7 +21,16 @@ pub struct Directory {
 /// Held while `up` runs. The kernel lets go of it however the process ends.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing alone would leave it to a child just being started: until it runs its program, it has this file too.
+        if let Err(error) = flock(&self.file, FlockOperation::Unlock) {
+            tracing::warn!(%error, "the directory's lock was not given back before its file is closed");
+        }
+    }
 }
 
 impl Directory {
@@ -165,7 +174,7 @@ impl Directory {
             });
         }
         file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(failed())?;
-        Ok(Lock { _file: file })
+        Ok(Lock { file })
     }
 }
 
@@ -194,6 +203,16 @@ mod tests {
         let failure = directory.open().unwrap_err();
         assert!(failure.to_string().contains(&format!("in use by process {}", std::process::id())), "{failure}");
         assert_eq!(failure.exit_code(), 5);
+    }
+
+    #[test]
+    fn a_directory_is_free_while_a_child_just_started_still_has_its_file() {
+        let (_parent, directory) = directory();
+        let lock = directory.open().unwrap();
+        let of_child = lock.file.try_clone().unwrap();
+        drop(lock);
+        drop(directory.open().unwrap());
+        drop(of_child);
     }
 
     #[test]

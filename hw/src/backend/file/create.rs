@@ -11,6 +11,7 @@ use rustix::fs::{CWD, FlockOperation, RenameFlags};
 use rustix::io::Errno;
 
 use super::format::{self, Entry, Kept, Layout, PAGE_BYTES, PAGE_ZONES, SUPERBLOCKS, Stamp};
+use super::open::unlock;
 use crate::geometry::{Geometry, GeometryError};
 
 /// Why a drive was not made.
@@ -77,7 +78,9 @@ fn make(path: &Path, geometry: &Geometry, serial: &str) -> io::Result<()> {
         outcome => outcome?,
     }
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(directory)?.sync_all()
+    File::open(directory)?.sync_all()?;
+    unlock(&file);
+    Ok(())
 }
 
 /// Superblocks and both copies of the table: the first one whole, the second one blank. Written out in full, so that a

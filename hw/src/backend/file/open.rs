@@ -138,6 +138,14 @@ fn lock(file: &File) -> io::Result<()> {
     }
 }
 
+/// Gives the drive back. Closing alone would leave it to a child just being started, which has every file of this process
+/// until it runs its program.
+pub(super) fn unlock(file: &File) {
+    if let Err(error) = rustix::fs::flock(file, FlockOperation::Unlock) {
+        tracing::warn!(%error, "a drive's lock was not given back before its file is closed");
+    }
+}
+
 /// Whether the file is open for direct I/O, and in units as small as a sector.
 pub(super) fn reads_direct(file: &File, sector_bytes: u32) -> bool {
     let direct = rustix::fs::fcntl_getfl(file).is_ok_and(|flags| flags.contains(rustix::fs::OFlags::DIRECT));
