@@ -235,9 +235,9 @@ impl Osd {
                 commit.changed.wait().await;
             }
         };
-        // Who is late, in one way or the other, takes the next flush.
-        let _ = tasks.timeout(wait.come_until - clock.now(), come).await;
-        let _ = tasks.timeout(wait.appended_until - clock.now(), self.await_batch()).await;
+        // Who is late takes the next flush.
+        let _ = tasks.timeout(wait.until - clock.now(), come).await;
+        self.await_batch().await;
         commit.company.borrow_mut().waited(&wait, ready, commit.written.borrow().len());
     }
 
