@@ -23,6 +23,7 @@ use shingle_seam::tasks::spawn_joined;
 
 use super::host::Rig;
 use super::metered::Reading;
+use super::rounds::Peer;
 use super::space::Place;
 use crate::error::BenchError;
 
@@ -42,6 +43,8 @@ pub struct Load {
     pub records_to_read: u64,
     /// Zones of each extent that are filled, of 256 MiB each.
     pub zones_per_extent: u64,
+    /// What its appends are compared with.
+    pub peers: &'static [Peer],
 }
 
 /// What a round came to.

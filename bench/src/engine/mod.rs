@@ -5,6 +5,7 @@
 
 mod host;
 mod load;
+mod memory;
 mod metered;
 mod profile;
 mod report;
@@ -20,7 +21,7 @@ use shingle_proto::limits::{BLOCK_BYTES_MAX, KIB, OSD_OPEN_EXTENTS_MAX, SEAL_OVE
 pub use report::EngineReport;
 
 use self::load::Load;
-use self::rounds::{Bench, Flushes, Peer};
+use self::rounds::{AppendRounds, Bench, Flushes, Peer};
 use crate::error::BenchError;
 use crate::fio::{Engine, Sync};
 
@@ -34,16 +35,20 @@ const LARGE: Load = Load {
     readers: 40,
     records_to_read: 1024,
     zones_per_extent: 4,
+    peers: &LARGE_PEERS,
 };
+/// Appends of 64 KiB in flight, ours and fio's.
+const MEDIUM_WRITERS: usize = 32;
 /// Blocks of 64 KiB as sealed, over as many open extents.
 const MEDIUM: Load = Load {
     number: 1,
     payload_bytes: 64 * KIB as u32 + SEAL_OVERHEAD_BYTES,
     extents: OSD_OPEN_EXTENTS_MAX,
-    writers: 32,
+    writers: MEDIUM_WRITERS,
     readers: 64,
     records_to_read: 24 * 1024,
-    zones_per_extent: 1,
+    zones_per_extent: 2,
+    peers: &MEDIUM_PEERS,
 };
 /// The largest payload whose record is one unit of 4 KiB.
 const SMALL: Load = Load {
@@ -54,14 +59,15 @@ const SMALL: Load = Load {
     readers: 64,
     records_to_read: 32 * 1024,
     zones_per_extent: 1,
+    peers: &[],
 };
 /// Reads of fio's in flight at the drive: what an OSD gives a drive at most, of small ones. Its readers beyond that wait
 /// for their turn, so that the drive always has as many. Of large ones it gives it no more than keep it busy.
 const READ_DEPTH: u32 = QUEUE_DEPTH_DEFAULT;
 
-/// Appends of one round, at most.
-const LARGE_ROUND_RECORDS: u64 = 256;
-const MEDIUM_ROUND_RECORDS: u64 = 4096;
+/// Appends of one run, at most.
+const LARGE_RUN_RECORDS: u64 = 256;
+const MEDIUM_RUN_RECORDS: u64 = 4096;
 
 /// Targets: ratios to fio, and bytes written for bytes accepted.
 const APPEND_TARGET: f64 = 0.95;
@@ -124,16 +130,25 @@ const MEDIUM_PEERS: [Peer; 7] = [
     medium_peer("fio, no flush at all, depth 32", Engine::IoUring, Sync::Never, None),
 ];
 
+const LARGE_PEERS: [Peer; 2] = [
+    large_peer("fio, same bytes, flushes and depth", Flushes::AsOurs, Some(APPEND_TARGET)),
+    large_peer("fio, no flush at all, same depth", Flushes::Each(Sync::Never), None),
+];
+
 const EACH_FULL: Sync = Sync::Full { writes: 1 };
 const EACH_DATA: Sync = Sync::Data { writes: 1 };
 
 const fn medium_peer(name: &'static str, engine: Engine, sync: Sync, target: Option<f64>) -> Peer {
-    let writers = MEDIUM.writers as u32;
+    let writers = MEDIUM_WRITERS as u32;
     let (depth, threads) = match engine {
         Engine::IoUring | Engine::Libaio => (writers, 1),
         Engine::Psync => (1, writers),
     };
     Peer { name, engine, flushes: Flushes::Each(sync), depth, threads, target }
+}
+
+const fn large_peer(name: &'static str, flushes: Flushes, target: Option<f64>) -> Peer {
+    Peer { name, engine: Engine::IoUring, flushes, depth: OSD_OPEN_EXTENTS_MAX as u32, threads: 1, target }
 }
 
 /// Measures below `parent`, and removes everything again.
@@ -145,17 +160,14 @@ pub fn run(parent: &Path, plan: EnginePlan) -> Result<EngineReport, BenchError> 
         None => vec![LARGE, MEDIUM, SMALL],
     };
     let mut bench = Bench::prepare(folder.path(), plan, &loads)?;
-    if wanted(Measurement::LargeAppends) {
-        append_large(&mut bench)?;
-    }
-    if wanted(Measurement::MediumAppends) {
-        bench.append(&rounds::AppendRounds {
-            load: MEDIUM,
-            name: "durable 64 KiB appends, 32 writers",
-            records: MEDIUM_ROUND_RECORDS,
-            peers: &MEDIUM_PEERS,
-            written_target: MEDIUM_WRITTEN_TARGET,
-        })?;
+    let appends = [
+        (Measurement::LargeAppends, "durable 4 MiB appends", LARGE_RUN_RECORDS, LARGE_WRITTEN_TARGET),
+        (Measurement::MediumAppends, "durable 64 KiB appends, 32 writers", MEDIUM_RUN_RECORDS, MEDIUM_WRITTEN_TARGET),
+    ];
+    for (measurement, name, records, written_target) in appends {
+        if wanted(measurement) {
+            bench.append(&AppendRounds { load: measurement.load(), name, records, written_target })?;
+        }
     }
     for (measurement, name) in [
         (Measurement::SmallReads, "random reads of 4 KiB records"),
@@ -167,25 +179,4 @@ pub fn run(parent: &Path, plan: EnginePlan) -> Result<EngineReport, BenchError> 
         }
     }
     Ok(bench.finish())
-}
-
-fn append_large(bench: &mut Bench) -> Result<(), BenchError> {
-    let peer = |name, flushes, target| Peer {
-        name,
-        engine: Engine::IoUring,
-        flushes,
-        depth: LARGE.extents as u32,
-        threads: 1,
-        target,
-    };
-    bench.append(&rounds::AppendRounds {
-        load: LARGE,
-        name: "durable 4 MiB appends",
-        records: LARGE_ROUND_RECORDS,
-        peers: &[
-            peer("fio, same bytes, flushes and depth", Flushes::AsOurs, Some(APPEND_TARGET)),
-            peer("fio, no flush at all, same depth", Flushes::Each(Sync::Never), None),
-        ],
-        written_target: LARGE_WRITTEN_TARGET,
-    })
 }

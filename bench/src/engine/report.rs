@@ -17,6 +17,8 @@ pub struct Comparison {
     pub ratio_range: (f64, f64),
     /// `None`: for information.
     pub target: Option<f64>,
+    /// GiB a second that one core copied right before each round.
+    pub memory_gib_per_second: Vec<f64>,
     #[serde(flatten)]
     pub rounds: Ratio,
 }
@@ -89,12 +91,29 @@ pub struct EngineReport {
 impl Comparison {
     /// The median of the rounds' ratios: ours and the peer's are measured next to each other, so what disturbs a round
     /// disturbs both.
-    pub fn new(rounds: Ratio, target: Option<f64>) -> Self {
+    pub fn new(rounds: Ratio, target: Option<f64>, memory_gib_per_second: Vec<f64>) -> Self {
         let ratios: Vec<f64> = rounds.ours.iter().zip(&rounds.peer).map(|(ours, peer)| ours / peer).collect();
-        let lowest = ratios.iter().copied().fold(f64::INFINITY, f64::min);
-        let highest = ratios.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        Self { ratio: median(&ratios), ratio_range: (lowest, highest), target, rounds }
+        Self { ratio: median(&ratios), ratio_range: range(&ratios), target, memory_gib_per_second, rounds }
     }
+}
+
+impl EngineReport {
+    /// What the machine was like meanwhile.
+    pub(super) fn memory(&self) -> String {
+        let rates: Vec<f64> = self.comparisons.iter().flat_map(|line| &line.memory_gib_per_second).copied().collect();
+        let (lowest, highest) = range(&rates);
+        format!(
+            "memory copied by one core between the runs: {:.1} GiB/s ({lowest:.1} .. {highest:.1}); much less than usual, or \
+             a wide range: others are at work on this computer, and the ratios say little",
+            median(&rates)
+        )
+    }
+}
+
+/// The lowest and the highest.
+fn range(values: &[f64]) -> (f64, f64) {
+    let lowest = values.iter().copied().fold(f64::INFINITY, f64::min);
+    (lowest, values.iter().copied().fold(f64::NEG_INFINITY, f64::max))
 }
 
 /// Seconds per GiB.
@@ -174,7 +193,9 @@ mod tests {
         let mut rounds = Ratio::new("ours", "fio", "MiB/s");
         rounds.ours.extend([10.0, 100.0, 30.0]);
         rounds.peer.extend([10.0, 50.0, 20.0]);
-        let comparison = Comparison::new(rounds, Some(0.95));
+        let comparison = Comparison::new(rounds, Some(0.95), vec![12.0, 4.0, 11.0]);
         assert_eq!((comparison.ratio, comparison.ratio_range), (1.5, (1.0, 2.0)));
+        let report = EngineReport { comparisons: vec![comparison], ..EngineReport::default() };
+        assert!(report.memory().contains("11.0 GiB/s (4.0 .. 12.0)"), "{}", report.memory());
     }
 }

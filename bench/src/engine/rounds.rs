@@ -1,5 +1,7 @@
-//! The rounds: ours and fio's next to each other, who begins changes every round.
+//! The rounds: in each, two runs of a peer alternate with two of ours, so that what gets faster or slower meanwhile does so
+//! for both. Who begins changes every round.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -10,6 +12,7 @@ use shingle_seam::tasks::LocalFuture;
 
 use super::host::{Host, Rig};
 use super::load::{Load, Outcome};
+use super::memory::Memory;
 use super::profile::Recorder;
 use super::report::{Amplification, Commands, Comparison, Cpu, EngineReport, Profile, Scope, per_gib};
 use super::sizes::Sizes;
@@ -21,12 +24,13 @@ use crate::ratio::{Ratio, median};
 
 /// Byte budget of the shard; its pool is twice that.
 const BUDGET_BYTES: u64 = 512 * MIB;
-const READ_SECONDS: u64 = 2;
+/// Of one run.
+const READ_SECONDS: u64 = 1;
 
 /// When a peer makes its writes durable.
 #[derive(Clone, Copy, Debug)]
 pub enum Flushes {
-    /// As often as ours did in the round before, with `fdatasync`.
+    /// As often as ours did in the latest run, with `fdatasync`.
     AsOurs,
     Each(Sync),
 }
@@ -44,13 +48,47 @@ pub struct Peer {
 }
 
 /// Rounds of appends of one load.
-pub struct AppendRounds<'a> {
+pub struct AppendRounds {
     pub load: Load,
     pub name: &'static str,
-    /// Per round; fewer when many rounds must fit into the extents, or people bound them.
+    /// Per run; fewer when many runs must fit into the extents, or people bound them.
     pub records: u64,
-    pub peers: &'a [Peer],
     pub written_target: f64,
+}
+
+/// Whose turn it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Ours,
+    Peer,
+}
+
+/// Runs of either side in a round.
+pub const RUNS_PER_ROUND: usize = 2;
+/// The turns of even and of odd rounds.
+const TURNS: [[Side; 2 * RUNS_PER_ROUND]; 2] =
+    [[Side::Ours, Side::Peer, Side::Peer, Side::Ours], [Side::Peer, Side::Ours, Side::Ours, Side::Peer]];
+
+/// What a round came to.
+struct Round {
+    ours: Vec<Outcome>,
+    peer: Vec<Done>,
+    /// How fast memory was copied right before it.
+    memory_gib_per_second: f64,
+}
+
+impl Round {
+    /// Records a second.
+    fn ours(&self) -> f64 {
+        let records: u64 = self.ours.iter().map(|outcome| outcome.records).sum();
+        records as f64 / self.ours.iter().map(|outcome| outcome.seconds).sum::<f64>()
+    }
+
+    /// The peer's operations a second.
+    fn peer(&self) -> f64 {
+        let operations: u64 = self.peer.iter().map(|done| done.operations).sum();
+        operations as f64 / self.peer.iter().map(|done| done.seconds).sum::<f64>()
+    }
 }
 
 /// A prepared run and what it has found so far.
@@ -60,6 +98,7 @@ pub struct Bench {
     plan: EnginePlan,
     sizes: Sizes,
     host: Host,
+    memory: Memory,
     report: EngineReport,
     /// The most of fio's memory seen on huge pages.
     fio_huge_bytes: u64,
@@ -78,45 +117,71 @@ impl Bench {
         space::write_peer(&peer_file(folder), 0, sizes.peer_bytes())?;
         let host = Host::start(drive.path(), BUDGET_BYTES)?;
         let folder = folder.to_path_buf();
-        Ok(Self { folder, drive, plan, sizes, host, report: EngineReport::default(), fio_huge_bytes: 0, file_bytes: 0 })
+        let (memory, report) = (Memory::new(), EngineReport::default());
+        Ok(Self { folder, drive, plan, sizes, host, memory, report, fio_huge_bytes: 0, file_bytes: 0 })
     }
 
     /// The rounds of one load of appends, then its profile, then the end of its extents.
-    pub fn append(&mut self, rounds: &AppendRounds<'_>) -> Result<(), BenchError> {
+    pub fn append(&mut self, rounds: &AppendRounds) -> Result<(), BenchError> {
         let load = rounds.load;
-        let records = self.sizes.round_records(load, rounds.records);
+        let records = self.sizes.run_records(load, rounds.records);
         let before_bytes = self.device_bytes()?;
         self.file_bytes = 0;
         self.write_job(move |rig| Box::pin(load.create(rig)))?;
-        let warm = self.append_over(load, records)?;
-        let mut outcomes = vec![warm];
-        let mut done: Vec<Vec<Done>> = vec![Vec::new(); rounds.peers.len()];
-        for round in 0..self.plan.rounds {
-            if round % 2 == 0 {
-                outcomes.push(self.append_over(load, records)?);
-            }
-            let flushes = outcomes.last().map_or(1, |outcome| outcome.device.flushes);
-            for (peer, done) in rounds.peers.iter().zip(&mut done) {
-                let job = self.write_of(peer, load, (records, flushes), round as u64);
-                space::write_peer(&job.file, job.offset_bytes, job.span_bytes)?;
-                done.push(self.fio(&job)?);
-            }
-            if round % 2 == 1 {
-                outcomes.push(self.append_over(load, records)?);
+        let flushes = Cell::new(self.append_over(load, records)?.device.flushes);
+        let mut measured: Vec<Vec<Round>> = load.peers.iter().map(|_| Vec::new()).collect();
+        for number in 0..self.plan.rounds {
+            for (peer, measured) in load.peers.iter().zip(&mut measured) {
+                let ours = |bench: &mut Self| {
+                    let outcome = bench.append_over(load, records)?;
+                    flushes.set(outcome.device.flushes);
+                    Ok(outcome)
+                };
+                let theirs = |bench: &mut Self| bench.write_once(peer, load, (records, flushes.get()), number);
+                measured.push(self.round(number, ours, theirs)?);
             }
         }
-        let measured = outcomes.get(1..).unwrap_or_default();
         self.write_over(load, records)?;
         self.profile(rounds.name, move |bench| bench.append_once(load, records))?;
         self.write_job(move |rig| Box::pin(load.close(rig)))?;
         let device_bytes = self.device_bytes()? - before_bytes;
-        self.amplification(rounds, records * self.sizes.rounds_run(), device_bytes);
-        let flushes = measured.last().map_or(1, |outcome| outcome.device.flushes);
-        for (peer, done) in rounds.peers.iter().zip(&done) {
-            let line = self.write_of(peer, load, (records, flushes), 0).line();
-            self.compare((rounds.name, peer.name, peer.target), load, measured, done, line);
+        self.amplification(rounds, records * self.sizes.runs(load), device_bytes);
+        for (peer, measured) in load.peers.iter().zip(&measured) {
+            let line = self.write_of(peer, load, (records, flushes.get()), 0).line();
+            self.compare((rounds.name, peer.name, peer.target), load, measured, line);
         }
         Ok(())
+    }
+
+    /// One round.
+    fn round(
+        &mut self,
+        number: usize,
+        mut ours: impl FnMut(&mut Self) -> Result<Outcome, BenchError>,
+        mut theirs: impl FnMut(&mut Self) -> Result<Done, BenchError>,
+    ) -> Result<Round, BenchError> {
+        let memory_gib_per_second = self.memory.gib_per_second();
+        let mut round = Round { ours: Vec::new(), peer: Vec::new(), memory_gib_per_second };
+        for side in TURNS[number % TURNS.len()] {
+            match side {
+                Side::Ours => round.ours.push(ours(self)?),
+                Side::Peer => round.peer.push(theirs(self)?),
+            }
+        }
+        Ok(round)
+    }
+
+    /// A peer's run of as many writes as ours of appends, over what was written right before it.
+    fn write_once(
+        &mut self,
+        peer: &Peer,
+        load: Load,
+        (records, flushes): (u64, u64),
+        round: usize,
+    ) -> Result<Done, BenchError> {
+        let job = self.write_of(peer, load, (records, flushes), round as u64);
+        space::write_peer(&job.file, job.offset_bytes, job.span_bytes)?;
+        self.fio(&job)
     }
 
     /// Records of a load that are stored.
@@ -135,13 +200,11 @@ impl Bench {
 
     /// The rounds of random reads of what a load has stored; it is stored first where no appends were measured.
     pub fn read(&mut self, load: Load, name: &'static str, target: f64) -> Result<(), BenchError> {
-        let (mut outcomes, mut done) = (Vec::new(), Vec::new());
         if self.stored(load)? == 0 {
             self.fill(load)?;
         }
-        let stored = self.stored(load)?;
         // Both sides read as many bytes' worth of places: what lies below may cache.
-        let among = stored.min(self.sizes.peer_bytes() / load.record_bytes());
+        let among = self.stored(load)?.min(load.records_to_read).min(self.sizes.peer_bytes() / load.record_bytes());
         self.read_once(load, among, 0)?;
         let job = Job {
             file: peer_file(&self.folder),
@@ -153,17 +216,16 @@ impl Bench {
             depth: READ_DEPTH,
             threads: 1,
         };
-        for round in 0..self.plan.rounds as u64 {
-            if round % 2 == 0 {
-                outcomes.push(self.read_once(load, among, round + 1)?);
-            }
-            done.push(self.fio(&job)?);
-            if round % 2 == 1 {
-                outcomes.push(self.read_once(load, among, round + 1)?);
-            }
+        let (seed, mut measured) = (Cell::new(0), Vec::new());
+        for number in 0..self.plan.rounds {
+            let ours = |bench: &mut Self| {
+                seed.set(seed.get() + 1);
+                bench.read_once(load, among, seed.get())
+            };
+            measured.push(self.round(number, ours, |bench| bench.fio(&job))?);
         }
         self.profile(name, move |bench| bench.read_once(load, among, u64::MAX >> 32))?;
-        self.compare((name, "fio, same size and depth", Some(target)), load, &outcomes, &done, job.line());
+        self.compare((name, "fio, same size and depth", Some(target)), load, &measured, job.line());
         Ok(())
     }
 
@@ -182,6 +244,7 @@ impl Bench {
                 "{} rounds; both sides O_DIRECT on one file system, over space written right before",
                 self.plan.rounds
             ),
+            self.report.memory(),
         ];
         self.report
     }
@@ -256,18 +319,12 @@ impl Bench {
         }
     }
 
-    fn compare(
-        &mut self,
-        (name, peer, target): (&str, &str, Option<f64>),
-        load: Load,
-        outcomes: &[Outcome],
-        done: &[Done],
-        line: String,
-    ) {
+    fn compare(&mut self, (name, peer, target): (&str, &str, Option<f64>), load: Load, rounds: &[Round], line: String) {
+        let outcomes: Vec<&Outcome> = rounds.iter().flat_map(|round| &round.ours).collect();
         let reads = outcomes.iter().any(|outcome| outcome.device.reads > 0);
         let mut ratio = Ratio::new(name, peer, "records/s");
-        ratio.ours = outcomes.iter().map(|outcome| outcome.records as f64 / outcome.seconds).collect();
-        ratio.peer = done.iter().map(|done| done.operations as f64 / done.seconds).collect();
+        ratio.ours = rounds.iter().map(Round::ours).collect();
+        ratio.peer = rounds.iter().map(Round::peer).collect();
         let mib = load.record_bytes() as f64 / MIB as f64;
         ratio.notes.push(format!(
             "{:.0} / {:.0} MiB/s, {} bytes each on disk",
@@ -283,7 +340,7 @@ impl Bench {
             let flushes: Vec<f64> = outcomes.iter().map(|outcome| outcome.device.flushes as f64).collect();
             let records = outcomes.first().map_or(0, |outcome| outcome.records);
             ratio.notes.push(format!(
-                "{records} records and {:.0} flushes a round; {} writers, {} open extents",
+                "{records} records and {:.0} flushes a run; {} writers, {} open extents",
                 median(&flushes),
                 load.writers,
                 load.extents
@@ -294,7 +351,8 @@ impl Bench {
         let of = |pick: &dyn Fn(&Outcome) -> f64| {
             median(&outcomes.iter().map(|outcome| per_gib(pick(outcome), outcome.payload_bytes)).collect::<Vec<_>>())
         };
-        let fio_cpu: Vec<f64> = done.iter().map(|done| per_record(done.cpu_seconds, done.operations)).collect();
+        let done = rounds.iter().flat_map(|round| &round.peer);
+        let fio_cpu: Vec<f64> = done.map(|done| per_record(done.cpu_seconds, done.operations)).collect();
         if !self.report.cpu.iter().any(|cpu| cpu.load == name) {
             self.report.cpu.push(Cpu {
                 load: name.to_owned(),
@@ -303,10 +361,11 @@ impl Bench {
                 fio_seconds_per_gib: median(&fio_cpu),
             });
         }
-        self.report.comparisons.push(Comparison::new(ratio, target));
+        let memory = rounds.iter().map(|round| round.memory_gib_per_second).collect();
+        self.report.comparisons.push(Comparison::new(ratio, target, memory));
     }
 
-    fn amplification(&mut self, rounds: &AppendRounds<'_>, records: u64, device_bytes: u64) {
+    fn amplification(&mut self, rounds: &AppendRounds, records: u64, device_bytes: u64) {
         let accepted_bytes = records * u64::from(rounds.load.plain_bytes());
         self.report.amplification.push(Amplification {
             load: rounds.name.to_owned(),

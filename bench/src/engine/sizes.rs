@@ -8,6 +8,7 @@ use shingle_proto::limits::{DISK_ROOM_RESERVE_BYTES, GIB, MIB};
 
 use super::EnginePlan;
 use super::load::Load;
+use super::rounds::RUNS_PER_ROUND;
 
 /// 72 zones of 256 MiB: room for seventeen extents of 1 GiB. The file is sparse.
 pub const DISK_BYTES: u64 = 18 * GIB;
@@ -17,8 +18,8 @@ const PEER_BYTES_MAX: u64 = 4 * GIB;
 const ZONE_FILL_BYTES: u64 = 250 * MIB;
 /// What an extent takes beside its records, at most: header, footer, a zone's reserve; and the drive's journal.
 const EXTENT_EXTRA_BYTES: u64 = 8 * MIB;
-/// Rounds beside the measured ones: one to warm up, one to profile.
-const OTHER_ROUNDS: u64 = 2;
+/// Runs beside the measured ones: one to warm up, one to profile.
+const OTHER_RUNS: u64 = 2;
 
 /// The sizes of one run.
 #[derive(Clone, Copy, Debug)]
@@ -34,21 +35,24 @@ impl Sizes {
     pub fn of(plan: &EnginePlan, loads: &[Load]) -> Self {
         let mut sizes = Self { rounds: plan.rounds as u64, records_max: plan.records_max, peer_bytes: PEER_BYTES_MAX };
         if let Some(records) = plan.records_max {
-            let round_bytes = |load: &Load| (records.min(fitting(*load)) * load.record_bytes()).next_multiple_of(MIB);
-            let most = loads.iter().map(round_bytes).max().unwrap_or(MIB);
-            sizes.peer_bytes = PEER_BYTES_MAX.min(most * sizes.rounds_run());
+            let run_bytes =
+                |load: &Load| (run_of(records).min(fitting(*load)) * load.record_bytes()).next_multiple_of(MIB);
+            let most = loads.iter().map(run_bytes).max().unwrap_or(MIB);
+            sizes.peer_bytes = PEER_BYTES_MAX.min(most * sizes.rounds.max(1));
         }
         sizes
     }
 
-    /// Rounds of ours, the measured ones and the others.
-    pub fn rounds_run(&self) -> u64 {
-        self.rounds + OTHER_ROUNDS
+    /// Runs of ours: as many as all peers have together, and the others.
+    pub fn runs(&self, load: Load) -> u64 {
+        self.rounds * (load.peers.len().max(1) * RUNS_PER_ROUND) as u64 + OTHER_RUNS
     }
 
-    /// Appends of one round, where `wanted` are wanted: all rounds fit into the load's extents.
-    pub fn round_records(&self, load: Load, wanted: u64) -> u64 {
-        wanted.min(self.records_max.unwrap_or(u64::MAX)).min(fitting(load) / self.rounds_run())
+    /// Appends of one run, where `wanted` are wanted: all runs fit into the load's extents, and every writer has as many.
+    pub fn run_records(&self, load: Load, wanted: u64) -> u64 {
+        let records = wanted.min(self.records_max.map_or(u64::MAX, run_of)).min(fitting(load) / self.runs(load));
+        let writers = load.writers as u64;
+        if records < writers { records } else { records - records % writers }
     }
 
     /// Records stored to be read, where no appends were measured: as many as that would have left.
@@ -59,9 +63,9 @@ impl Sizes {
             .min(self.appended(load).unwrap_or(u64::MAX))
     }
 
-    /// What all rounds append, if that is bounded.
+    /// What all runs append, if that is bounded.
     fn appended(&self, load: Load) -> Option<u64> {
-        self.records_max.map(|records| fitting(load).min(records.min(fitting(load)) * self.rounds_run()))
+        self.records_max.map(|records| fitting(load).min(run_of(records).min(fitting(load)) * self.runs(load)))
     }
 
     /// What is written of each of the load's extents beforehand.
@@ -86,6 +90,11 @@ impl Sizes {
     }
 }
 
+/// Appends of one run, of a round's.
+fn run_of(round_records: u64) -> u64 {
+    round_records.div_ceil(RUNS_PER_ROUND as u64)
+}
+
 /// Records that fit into the load's extents.
 fn fitting(load: Load) -> u64 {
     load.extents as u64 * load.zones_per_extent * ZONE_FILL_BYTES / load.record_bytes()
@@ -93,7 +102,7 @@ fn fitting(load: Load) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{LARGE, LARGE_ROUND_RECORDS, MEDIUM, MEDIUM_ROUND_RECORDS, SMALL};
+    use super::super::{LARGE, LARGE_RUN_RECORDS, MEDIUM, MEDIUM_RUN_RECORDS, SMALL};
     use super::*;
 
     fn sizes(records_max: Option<u64>, loads: &[Load]) -> Sizes {
@@ -104,23 +113,26 @@ mod tests {
     fn without_a_bound_whole_zones_are_written() {
         let loads = [LARGE, MEDIUM, SMALL];
         let sizes = sizes(None, &loads);
-        assert_eq!(loads.map(|load| sizes.extent_bytes(load)), [GIB, 256 * MIB, 256 * MIB]);
-        assert_eq!((sizes.peer_bytes(), sizes.round_records(MEDIUM, MEDIUM_ROUND_RECORDS)), (4 * GIB, 4096));
-        assert_eq!(sizes.round_records(LARGE, LARGE_ROUND_RECORDS), 256);
+        assert_eq!(loads.map(|load| sizes.extent_bytes(load)), [GIB, 512 * MIB, 256 * MIB]);
+        assert_eq!(sizes.peer_bytes(), 4 * GIB);
+        assert_eq!([sizes.runs(LARGE), sizes.runs(MEDIUM), sizes.runs(SMALL)], [22, 72, 12]);
+        assert_eq!(sizes.run_records(LARGE, LARGE_RUN_RECORDS), 80);
+        assert_eq!(sizes.run_records(MEDIUM, MEDIUM_RUN_RECORDS), 832);
         assert_eq!([MEDIUM, SMALL].map(|load| sizes.records_to_read(load)), [24 * 1024, 32 * 1024]);
-        assert!(sizes.free_bytes(&loads) < 17 * GIB, "{}", sizes.free_bytes(&loads));
+        assert!(sizes.free_bytes(&loads) < 19 * GIB, "{}", sizes.free_bytes(&loads));
     }
 
     #[test]
     fn a_bound_on_the_appends_of_a_round_bounds_the_space() {
         let sizes = sizes(Some(320), &[MEDIUM]);
-        assert_eq!(sizes.round_records(MEDIUM, MEDIUM_ROUND_RECORDS), 320);
-        assert_eq!(sizes.round_records(MEDIUM, 100), 100, "it only ever lowers");
-        let round_bytes = (320 * MEDIUM.record_bytes()).next_multiple_of(MIB);
-        assert_eq!(sizes.peer_bytes(), 7 * round_bytes, "a place of its own for every round");
-        assert!(sizes.extent_bytes(MEDIUM) * 8 >= 7 * 320 * MEDIUM.record_bytes());
-        assert_eq!(sizes.records_to_read(MEDIUM), 7 * 320);
-        assert!(sizes.free_bytes(&[MEDIUM]) < GIB, "{}", sizes.free_bytes(&[MEDIUM]));
+        assert_eq!(sizes.run_records(MEDIUM, MEDIUM_RUN_RECORDS), 160);
+        assert_eq!(sizes.run_records(MEDIUM, 100), 96, "it only ever lowers, and every writer has as many");
+        assert_eq!(sizes.run_records(MEDIUM, 20), 20);
+        let run_bytes = (160 * MEDIUM.record_bytes()).next_multiple_of(MIB);
+        assert_eq!(sizes.peer_bytes(), 5 * run_bytes, "a place of its own for every round");
+        assert!(sizes.extent_bytes(MEDIUM) * 8 >= 72 * 160 * MEDIUM.record_bytes());
+        assert_eq!(sizes.records_to_read(MEDIUM), 5 * 160);
+        assert!(sizes.free_bytes(&[MEDIUM]) < 3 * GIB, "{}", sizes.free_bytes(&[MEDIUM]));
     }
 
     #[test]
@@ -128,6 +140,6 @@ mod tests {
         let loads = [LARGE, MEDIUM, SMALL];
         let (bound, free) = (sizes(Some(1 << 40), &loads), sizes(None, &loads));
         assert_eq!(bound.free_bytes(&loads), free.free_bytes(&loads));
-        assert_eq!(bound.round_records(LARGE, LARGE_ROUND_RECORDS), 256);
+        assert_eq!(bound.run_records(LARGE, LARGE_RUN_RECORDS), 80);
     }
 }
