@@ -14,6 +14,7 @@ mod sizes;
 mod space;
 
 use std::path::Path;
+use std::time::Duration;
 
 use shingle_node::osd::policy::QUEUE_DEPTH_DEFAULT;
 use shingle_proto::limits::{BLOCK_BYTES_MAX, KIB, OSD_OPEN_EXTENTS_MAX, SEAL_OVERHEAD_BYTES};
@@ -113,6 +114,8 @@ pub struct EnginePlan {
     pub only: Option<Measurement>,
     /// Appends of one round at most, and space for as many only: for disks whose flushes take long, or that are small.
     pub records_max: Option<u64>,
+    /// How long a round waits for others on this computer to be done, at most.
+    pub patience: Duration,
 }
 
 /// A host makes a record durable before it answers, for many writers at once. No mode of fio does. The first four peers are

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::memory::quiet_rounds;
 use super::profile::Stage;
 use crate::ratio::{Ratio, median};
 
@@ -103,9 +104,11 @@ impl EngineReport {
         let rates: Vec<f64> = self.comparisons.iter().flat_map(|line| &line.memory_gib_per_second).copied().collect();
         let (lowest, highest) = range(&rates);
         format!(
-            "memory copied by one core between the runs: {:.1} GiB/s ({lowest:.1} .. {highest:.1}); much less than usual, or \
-             a wide range: others are at work on this computer, and the ratios say little",
-            median(&rates)
+            "memory copied by one core before the rounds: {:.1} GiB/s ({lowest:.1} .. {highest:.1}); {} of {} rounds began \
+             undisturbed by others on this computer",
+            median(&rates),
+            quiet_rounds(&rates),
+            rates.len()
         )
     }
 }
@@ -196,6 +199,6 @@ mod tests {
         let comparison = Comparison::new(rounds, Some(0.95), vec![12.0, 4.0, 11.0]);
         assert_eq!((comparison.ratio, comparison.ratio_range), (1.5, (1.0, 2.0)));
         let report = EngineReport { comparisons: vec![comparison], ..EngineReport::default() };
-        assert!(report.memory().contains("11.0 GiB/s (4.0 .. 12.0)"), "{}", report.memory());
+        assert!(report.memory().contains("11.0 GiB/s (4.0 .. 12.0); 2 of 3 rounds"), "{}", report.memory());
     }
 }

@@ -99,6 +99,8 @@ pub struct Bench {
     sizes: Sizes,
     host: Host,
     memory: Memory,
+    /// Runs of peers that wrote, so far.
+    peer_runs: u64,
     report: EngineReport,
     /// The most of fio's memory seen on huge pages.
     fio_huge_bytes: u64,
@@ -117,8 +119,8 @@ impl Bench {
         space::write_peer(&peer_file(folder), 0, sizes.peer_bytes())?;
         let host = Host::start(drive.path(), BUDGET_BYTES)?;
         let folder = folder.to_path_buf();
-        let (memory, report) = (Memory::new(), EngineReport::default());
-        Ok(Self { folder, drive, plan, sizes, host, memory, report, fio_huge_bytes: 0, file_bytes: 0 })
+        let (memory, report) = (Memory::new(plan.patience), EngineReport::default());
+        Ok(Self { folder, drive, plan, sizes, host, memory, peer_runs: 0, report, fio_huge_bytes: 0, file_bytes: 0 })
     }
 
     /// The rounds of one load of appends, then its profile, then the end of its extents.
@@ -137,7 +139,7 @@ impl Bench {
                     flushes.set(outcome.device.flushes);
                     Ok(outcome)
                 };
-                let theirs = |bench: &mut Self| bench.write_once(peer, load, (records, flushes.get()), number);
+                let theirs = |bench: &mut Self| bench.write_once(peer, load, (records, flushes.get()));
                 measured.push(self.round(number, ours, theirs)?);
             }
         }
@@ -160,7 +162,7 @@ impl Bench {
         mut ours: impl FnMut(&mut Self) -> Result<Outcome, BenchError>,
         mut theirs: impl FnMut(&mut Self) -> Result<Done, BenchError>,
     ) -> Result<Round, BenchError> {
-        let memory_gib_per_second = self.memory.gib_per_second();
+        let memory_gib_per_second = self.memory.wait_for_quiet();
         let mut round = Round { ours: Vec::new(), peer: Vec::new(), memory_gib_per_second };
         for side in TURNS[number % TURNS.len()] {
             match side {
@@ -171,15 +173,11 @@ impl Bench {
         Ok(round)
     }
 
-    /// A peer's run of as many writes as ours of appends, over what was written right before it.
-    fn write_once(
-        &mut self,
-        peer: &Peer,
-        load: Load,
-        (records, flushes): (u64, u64),
-        round: usize,
-    ) -> Result<Done, BenchError> {
-        let job = self.write_of(peer, load, (records, flushes), round as u64);
+    /// A peer's run of as many writes as ours of appends, over what was written right before it. Every run goes to the next
+    /// place, as ours do: a disk may know a place best where several runs went within seconds.
+    fn write_once(&mut self, peer: &Peer, load: Load, counts: (u64, u64)) -> Result<Done, BenchError> {
+        let job = self.write_of(peer, load, counts, self.peer_runs);
+        self.peer_runs += 1;
         space::write_peer(&job.file, job.offset_bytes, job.span_bytes)?;
         self.fio(&job)
     }
@@ -299,8 +297,8 @@ impl Bench {
         Ok(done)
     }
 
-    /// A peer's run of as many writes as we append records.
-    fn write_of(&self, peer: &Peer, load: Load, (records, flushes): (u64, u64), round: u64) -> Job {
+    /// A peer's run of as many writes as we append records, of so many runs before it.
+    fn write_of(&self, peer: &Peer, load: Load, (records, flushes): (u64, u64), runs: u64) -> Job {
         let total_bytes = records * load.record_bytes();
         let places = (self.sizes.peer_bytes() / total_bytes.next_multiple_of(MIB)).max(1);
         let sync = match peer.flushes {
@@ -309,7 +307,7 @@ impl Bench {
         };
         Job {
             file: peer_file(&self.folder),
-            offset_bytes: round % places * total_bytes.next_multiple_of(MIB),
+            offset_bytes: runs % places * total_bytes.next_multiple_of(MIB),
             span_bytes: total_bytes,
             work: Work::Write { total_bytes, sync },
             engine: peer.engine,

@@ -38,7 +38,7 @@ impl Sizes {
             let run_bytes =
                 |load: &Load| (run_of(records).min(fitting(*load)) * load.record_bytes()).next_multiple_of(MIB);
             let most = loads.iter().map(run_bytes).max().unwrap_or(MIB);
-            sizes.peer_bytes = PEER_BYTES_MAX.min(most * sizes.rounds.max(1));
+            sizes.peer_bytes = PEER_BYTES_MAX.min(most * sizes.rounds.max(1) * RUNS_PER_ROUND as u64);
         }
         sizes
     }
@@ -102,11 +102,13 @@ fn fitting(load: Load) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::super::{LARGE, LARGE_RUN_RECORDS, MEDIUM, MEDIUM_RUN_RECORDS, SMALL};
     use super::*;
 
     fn sizes(records_max: Option<u64>, loads: &[Load]) -> Sizes {
-        Sizes::of(&EnginePlan { rounds: 5, only: None, records_max }, loads)
+        Sizes::of(&EnginePlan { rounds: 5, only: None, records_max, patience: Duration::ZERO }, loads)
     }
 
     #[test]
@@ -129,9 +131,9 @@ mod tests {
         assert_eq!(sizes.run_records(MEDIUM, 100), 96, "it only ever lowers, and every writer has as many");
         assert_eq!(sizes.run_records(MEDIUM, 20), 20);
         let run_bytes = (160 * MEDIUM.record_bytes()).next_multiple_of(MIB);
-        assert_eq!(sizes.peer_bytes(), 5 * run_bytes, "a place of its own for every round");
+        assert_eq!(sizes.peer_bytes(), 10 * run_bytes, "a place of its own for every run of one peer");
         assert!(sizes.extent_bytes(MEDIUM) * 8 >= 72 * 160 * MEDIUM.record_bytes());
-        assert_eq!(sizes.records_to_read(MEDIUM), 5 * 160);
+        assert_eq!(sizes.records_to_read(MEDIUM), 10 * 160);
         assert!(sizes.free_bytes(&[MEDIUM]) < 3 * GIB, "{}", sizes.free_bytes(&[MEDIUM]));
     }
 

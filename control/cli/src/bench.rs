@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
@@ -20,6 +21,7 @@ Examples:
   shingle bench engine --only read-4k          one of its loads alone
   shingle bench engine --only append-64k --records 320
                                                few appends a round, for a disk whose flushes take long
+  shingle bench engine --patience 60           a machine with neighbours: rounds wait for quiet moments
   shingle bench ssd-cache --html curves.html   what a staging SSD would change; virtual time, no disk needed
   shingle bench append --at /mnt/disk          durable appends through one host, against fio
   shingle bench copy --rounds 3 --json         cp into a cell, against cp + sync of four copies
@@ -53,10 +55,14 @@ enum What {
         #[arg(long, value_name = "LOAD", value_parser = measurement())]
         only: Option<Measurement>,
         /// Appends of one round, at most. For disks whose flushes take long, where peers that flush after every write
-        /// would take minutes a round, and for small ones: only what so many rounds need is written beforehand (0.4 GiB
-        /// for `--only append-64k --records 320` instead of 6 GiB)
+        /// would take minutes a round, and for small ones: only what so many rounds need is written beforehand (1 GiB
+        /// for `--only append-64k --records 320` instead of 8 GiB)
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
         records: Option<u64>,
+        /// Before each round, wait at most so long until memory is copied at its usual speed, which it is not while
+        /// others are at work on the same computer; 0: measure at once
+        #[arg(long, value_name = "SECONDS", default_value_t = 5)]
+        patience: u16,
     },
     /// Durable 4 MiB appends through one host / fio with the same bytes and flushes
     Append,
@@ -95,8 +101,9 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
             }
             print(&report, args.json)
         }
-        What::Engine { only, records } => {
-            let plan = EnginePlan { rounds, only: *only, records_max: *records };
+        What::Engine { only, records, patience } => {
+            let patience = Duration::from_secs(u64::from(*patience));
+            let plan = EnginePlan { rounds, only: *only, records_max: *records, patience };
             print(&engine::run(&args.at, plan).map_err(failed)?, args.json)
         }
         What::Append => {
