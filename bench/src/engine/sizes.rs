@@ -133,7 +133,7 @@ mod tests {
         let run_bytes = (160 * MEDIUM.record_bytes()).next_multiple_of(MIB);
         assert_eq!(sizes.peer_bytes(), 10 * run_bytes, "a place of its own for every run of one peer");
         assert!(sizes.extent_bytes(MEDIUM) * 8 >= 72 * 160 * MEDIUM.record_bytes());
-        assert_eq!(sizes.records_to_read(MEDIUM), 10 * 160);
+        assert_eq!(sizes.records_to_read(MEDIUM), sizes.peer_bytes() / MEDIUM.record_bytes(), "what fio reads among");
         assert!(sizes.free_bytes(&[MEDIUM]) < 3 * GIB, "{}", sizes.free_bytes(&[MEDIUM]));
     }
 
