@@ -29,8 +29,7 @@ impl Ratio {
 impl std::fmt::Display for Ratio {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let spread = |values: &[f64]| {
-            let low = values.iter().copied().fold(f64::INFINITY, f64::min);
-            let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let (low, high) = range(values);
             format!("{:.1} {} (of {}: {low:.1} .. {high:.1})", median(values), self.unit, values.len())
         };
         writeln!(f, "{:.2}  {} / {}", self.ratio(), self.name, self.peer_name)?;
@@ -51,6 +50,12 @@ pub fn median(values: &[f64]) -> f64 {
     }
 }
 
+/// The lowest and the highest value; the infinities, the wrong way round, of none.
+pub fn range(values: &[f64]) -> (f64, f64) {
+    let lowest = values.iter().copied().fold(f64::INFINITY, f64::min);
+    (lowest, values.iter().copied().fold(f64::NEG_INFINITY, f64::max))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,6 +65,12 @@ mod tests {
         assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
         assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
         assert!(median(&[]).is_nan());
+    }
+
+    #[test]
+    fn a_range_is_of_the_lowest_and_the_highest() {
+        assert_eq!(range(&[2.0, -1.0, 7.0, 3.0]), (-1.0, 7.0));
+        assert_eq!(range(&[5.0]), (5.0, 5.0));
     }
 
     #[test]

@@ -2,12 +2,13 @@
 //!
 //! Appends and reads of ours take processor and memory; a peer that waits for a flush after every write takes neither. On a
 //! virtual machine whose neighbours are busy the first gets slower and the second does not. So a round waits a while for
-//! them to be done, whatever is compared in it, and the report says how many began beside them.
+//! them to be done, whatever is compared in it, and the report says how many began beside them all the same.
 
 use std::time::{Duration, Instant};
 
 use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};
+use serde::Serialize;
 use shingle_proto::limits::{GIB, MIB};
 
 /// Together more than the caches of today's processors give to one core.
@@ -19,6 +20,15 @@ const FIRST_COPIES: usize = 20;
 /// a tenth of each other; beside busy neighbours they fell to a third, for 10 to 40 s at a time.
 const QUIET_PART: f64 = 0.8;
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// What a round began with.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Quiet {
+    /// Copied by one core right before the round.
+    pub gib_per_second: f64,
+    /// Whether nobody else was at work by then.
+    pub undisturbed: bool,
+}
 
 /// Memory to copy, and where to.
 pub struct Memory {
@@ -41,14 +51,14 @@ impl Memory {
         memory
     }
 
-    /// Waits until nobody else is at work, or for as long as people have patience: GiB copied a second then. It looks at
-    /// nothing that is compared.
-    pub fn wait_for_quiet(&mut self) -> f64 {
+    /// Waits until nobody else is at work, or for as long as people have patience. It looks at nothing that is compared.
+    pub fn wait_for_quiet(&mut self) -> Quiet {
         let started = Instant::now();
         loop {
-            let rate = self.copy();
-            if rate >= QUIET_PART * self.best_gib_per_second || started.elapsed() >= self.patience {
-                return rate;
+            let gib_per_second = self.copy();
+            let undisturbed = gib_per_second >= QUIET_PART * self.best_gib_per_second;
+            if undisturbed || started.elapsed() >= self.patience {
+                return Quiet { gib_per_second, undisturbed };
             }
             std::thread::sleep(PAUSE);
         }
@@ -66,12 +76,6 @@ impl Memory {
     }
 }
 
-/// Of the rounds that began with such rates, how many did not wait in vain or at all.
-pub fn quiet_rounds(gib_per_second: &[f64]) -> usize {
-    let best = gib_per_second.iter().copied().fold(0.0, f64::max);
-    gib_per_second.iter().filter(|rate| **rate >= QUIET_PART * best).count()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,7 +84,7 @@ mod tests {
     fn a_copy_copies_everything_and_the_best_rate_is_kept() {
         let mut memory = Memory::new(Duration::ZERO);
         memory.to.fill(0);
-        let rate = memory.wait_for_quiet();
+        let rate = memory.wait_for_quiet().gib_per_second;
         assert!(rate.is_finite() && rate > 0.0, "{rate}");
         assert!(memory.best_gib_per_second >= rate);
         assert_eq!(memory.from, memory.to);
@@ -91,13 +95,15 @@ mod tests {
         let mut memory = Memory::new(Duration::from_millis(250));
         memory.best_gib_per_second = f64::MAX;
         let started = Instant::now();
-        assert!(memory.wait_for_quiet() < f64::MAX);
+        let quiet = memory.wait_for_quiet();
         assert!(started.elapsed() >= Duration::from_millis(250));
+        assert!(quiet.gib_per_second < f64::MAX && !quiet.undisturbed, "it waited in vain: {quiet:?}");
     }
 
     #[test]
-    fn rounds_far_below_the_best_were_disturbed() {
-        assert_eq!(quiet_rounds(&[10.0, 8.0, 7.9, 4.0]), 2);
-        assert_eq!(quiet_rounds(&[]), 0);
+    fn a_round_that_finds_quiet_does_not_wait() {
+        let mut memory = Memory::new(Duration::from_secs(600));
+        memory.best_gib_per_second = 0.0;
+        assert!(memory.wait_for_quiet().undisturbed);
     }
 }

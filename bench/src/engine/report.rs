@@ -4,9 +4,9 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::memory::quiet_rounds;
+use super::memory::Quiet;
 use super::profile::Stage;
-use crate::ratio::{Ratio, median};
+use crate::ratio::{Ratio, median, range};
 
 const GIB: f64 = (1 << 30) as f64;
 
@@ -18,8 +18,8 @@ pub struct Comparison {
     pub ratio_range: (f64, f64),
     /// `None`: for information.
     pub target: Option<f64>,
-    /// GiB a second that one core copied right before each round.
-    pub memory_gib_per_second: Vec<f64>,
+    /// What each round began with.
+    pub quiet: Vec<Quiet>,
     #[serde(flatten)]
     pub rounds: Ratio,
 }
@@ -92,31 +92,26 @@ pub struct EngineReport {
 impl Comparison {
     /// The median of the rounds' ratios: ours and the peer's are measured next to each other, so what disturbs a round
     /// disturbs both.
-    pub fn new(rounds: Ratio, target: Option<f64>, memory_gib_per_second: Vec<f64>) -> Self {
+    pub fn new(rounds: Ratio, target: Option<f64>, quiet: Vec<Quiet>) -> Self {
         let ratios: Vec<f64> = rounds.ours.iter().zip(&rounds.peer).map(|(ours, peer)| ours / peer).collect();
-        Self { ratio: median(&ratios), ratio_range: range(&ratios), target, memory_gib_per_second, rounds }
+        Self { ratio: median(&ratios), ratio_range: range(&ratios), target, quiet, rounds }
     }
 }
 
 impl EngineReport {
     /// What the machine was like meanwhile.
     pub(super) fn memory(&self) -> String {
-        let rates: Vec<f64> = self.comparisons.iter().flat_map(|line| &line.memory_gib_per_second).copied().collect();
+        let rounds = || self.comparisons.iter().flat_map(|line| &line.quiet);
+        let rates: Vec<f64> = rounds().map(|quiet| quiet.gib_per_second).collect();
         let (lowest, highest) = range(&rates);
         format!(
             "memory copied by one core before the rounds: {:.1} GiB/s ({lowest:.1} .. {highest:.1}); {} of {} rounds began \
              undisturbed by others on this computer",
             median(&rates),
-            quiet_rounds(&rates),
+            rounds().filter(|quiet| quiet.undisturbed).count(),
             rates.len()
         )
     }
-}
-
-/// The lowest and the highest.
-fn range(values: &[f64]) -> (f64, f64) {
-    let lowest = values.iter().copied().fold(f64::INFINITY, f64::min);
-    (lowest, values.iter().copied().fold(f64::NEG_INFINITY, f64::max))
 }
 
 /// Seconds per GiB.
@@ -196,7 +191,9 @@ mod tests {
         let mut rounds = Ratio::new("ours", "fio", "MiB/s");
         rounds.ours.extend([10.0, 100.0, 30.0]);
         rounds.peer.extend([10.0, 50.0, 20.0]);
-        let comparison = Comparison::new(rounds, Some(0.95), vec![12.0, 4.0, 11.0]);
+        let quiet = [(12.0, true), (4.0, false), (11.0, true)];
+        let quiet = quiet.map(|(gib_per_second, undisturbed)| Quiet { gib_per_second, undisturbed });
+        let comparison = Comparison::new(rounds, Some(0.95), quiet.to_vec());
         assert_eq!((comparison.ratio, comparison.ratio_range), (1.5, (1.0, 2.0)));
         let report = EngineReport { comparisons: vec![comparison], ..EngineReport::default() };
         assert!(report.memory().contains("11.0 GiB/s (4.0 .. 12.0); 2 of 3 rounds"), "{}", report.memory());

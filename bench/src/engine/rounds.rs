@@ -12,7 +12,7 @@ use shingle_seam::tasks::LocalFuture;
 
 use super::host::{Host, Rig};
 use super::load::{Load, Outcome};
-use super::memory::Memory;
+use super::memory::{Memory, Quiet};
 use super::profile::Recorder;
 use super::report::{Amplification, Commands, Comparison, Cpu, EngineReport, Profile, Scope, per_gib};
 use super::sizes::Sizes;
@@ -73,8 +73,7 @@ const TURNS: [[Side; 2 * RUNS_PER_ROUND]; 2] =
 struct Round {
     ours: Vec<Outcome>,
     peer: Vec<Done>,
-    /// How fast memory was copied right before it.
-    memory_gib_per_second: f64,
+    quiet: Quiet,
 }
 
 impl Round {
@@ -162,8 +161,7 @@ impl Bench {
         mut ours: impl FnMut(&mut Self) -> Result<Outcome, BenchError>,
         mut theirs: impl FnMut(&mut Self) -> Result<Done, BenchError>,
     ) -> Result<Round, BenchError> {
-        let memory_gib_per_second = self.memory.wait_for_quiet();
-        let mut round = Round { ours: Vec::new(), peer: Vec::new(), memory_gib_per_second };
+        let mut round = Round { ours: Vec::new(), peer: Vec::new(), quiet: self.memory.wait_for_quiet() };
         for side in TURNS[number % TURNS.len()] {
             match side {
                 Side::Ours => round.ours.push(ours(self)?),
@@ -359,8 +357,8 @@ impl Bench {
                 fio_seconds_per_gib: median(&fio_cpu),
             });
         }
-        let memory = rounds.iter().map(|round| round.memory_gib_per_second).collect();
-        self.report.comparisons.push(Comparison::new(ratio, target, memory));
+        let quiet = rounds.iter().map(|round| round.quiet).collect();
+        self.report.comparisons.push(Comparison::new(ratio, target, quiet));
     }
 
     fn amplification(&mut self, rounds: &AppendRounds, records: u64, device_bytes: u64) {
