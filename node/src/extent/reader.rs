@@ -40,8 +40,19 @@ pub enum Found {
     Damaged(&'static str),
 }
 
+/// What a payload is that its checksum does not hold for.
+pub const PAYLOAD_DAMAGED: Found = Found::Damaged("record payload checksum mismatch");
+
 /// Judges the bytes read from a record's place.
 pub fn examine(whole: &[u8], extent: ExtentId, hash: &BlockHash, put_id: PutId) -> Found {
+    match examine_header(whole, extent, hash, put_id) {
+        Found::Whole(record) if !record.payload_is_whole(whole) => PAYLOAD_DAMAGED,
+        found => found,
+    }
+}
+
+/// Judges them by their number and by the header alone: what is whole by that has its payload yet to be checked.
+pub fn examine_header(whole: &[u8], extent: ExtentId, hash: &BlockHash, put_id: PutId) -> Found {
     let Ok(record) = Record::decode(whole) else {
         return Found::Damaged("record header damaged");
     };
@@ -50,9 +61,6 @@ pub fn examine(whole: &[u8], extent: ExtentId, hash: &BlockHash, put_id: PutId) 
     }
     if record.hash != *hash || record.put_id != put_id || record.kind == RecordKind::Close {
         return Found::Other;
-    }
-    if !record.payload_is_whole(whole) {
-        return Found::Damaged("record payload checksum mismatch");
     }
     Found::Whole(record)
 }

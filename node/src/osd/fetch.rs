@@ -18,7 +18,7 @@ use super::refusal::Refusal;
 use super::store::Osd;
 use crate::extent::journal::SlotHealth;
 use crate::extent::placement::Spot;
-use crate::extent::reader::{self, Found};
+use crate::extent::reader::{self, Found, PAYLOAD_DAMAGED};
 use crate::extent::record::{Record, RecordKind};
 use crate::extent::toc::Place;
 use crate::metrics::count;
@@ -128,9 +128,17 @@ impl Osd {
             Ok(buffer) => buffer,
             Err(error) => return Err(self.read_failed(key, &error).await),
         };
-        match reader::examine(buffer.get(..bytes).unwrap_or_default(), key.extent, &key.hash, key.put_id) {
+        let whole = buffer.get(..bytes).unwrap_or_default();
+        let found = match reader::examine_header(whole, key.extent, &key.hash, key.put_id) {
+            Found::Whole(record) if !self.checks.payload_is_whole(&*self.world.tasks, &record, whole).await => {
+                PAYLOAD_DAMAGED
+            }
+            found => found,
+        };
+        match found {
             Found::Whole(record) if record.kind == RecordKind::Block => {
-                if let Some(sum) = buffer.get(..bytes).and_then(|whole| record.payload_sum(whole)) {
+                let sum = record.payload_sum(whole);
+                if let Some(sum) = sum {
                     buffer.know_crc32c(record.payload_range(), sum);
                 }
                 Ok(Some((record, RecordBuffer::new(buffer, record.payload_bytes, grant))))

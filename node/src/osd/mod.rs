@@ -3,6 +3,7 @@
 mod access;
 pub mod board;
 pub mod budget;
+mod checks;
 mod close;
 mod commit;
 mod company;

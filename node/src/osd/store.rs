@@ -17,6 +17,7 @@ use shingle_proto::message::{Appended, OsdState};
 use shingle_seam::World;
 
 use super::budget::{Budgets, RecordBuffer};
+use super::checks::Checks;
 use super::commit::Commit;
 use super::extent::{Extent, Item, State, Work};
 use super::fetch::ReadsInFlight;
@@ -76,6 +77,7 @@ pub struct Osd {
     pub(super) naming: Rc<Semaphore>,
     pub(super) commit: Commit,
     pub(super) reads_in_flight: ReadsInFlight,
+    pub(super) checks: Checks,
     pub turns: Turns,
     pub(super) scrub: Scrub,
     pub(super) room: Room,
@@ -110,6 +112,7 @@ impl Osd {
             naming: Rc::new(Semaphore::new(1)),
             commit: Commit::default(),
             reads_in_flight: ReadsInFlight::default(),
+            checks: Checks::default(),
             turns,
             scrub: Scrub::default(),
             room: Room::default(),

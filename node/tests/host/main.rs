@@ -7,6 +7,7 @@ mod gather;
 mod inspect;
 mod journal;
 mod labels;
+mod long_reads;
 mod osd;
 mod process;
 mod recovery;
