@@ -75,10 +75,18 @@ pub struct Expected<'a> {
 impl Expected<'_> {
     /// Judges the bytes of a part; `whole` is as long as the part.
     pub fn judge(&self, part: Part, whole: &[u8]) -> Result<(), Flaw> {
+        match self.judge_quickly(part, whole)? {
+            Some(record) if !record.payload_is_whole(whole) => Err(Flaw::Payload),
+            _ => Ok(()),
+        }
+    }
+
+    /// Judges them but for a record's payload, which may be long: the record whose payload has yet to be checked.
+    pub fn judge_quickly(&self, part: Part, whole: &[u8]) -> Result<Option<Record>, Flaw> {
         match part {
-            Part::Header => self.judge_header(whole),
-            Part::Record(place) => self.judge_record(place, whole),
-            Part::Closing(place) => self.judge_closing(place, whole),
+            Part::Header => self.judge_header(whole).map(|()| None),
+            Part::Record(place) => self.judge_record_header(place, whole).map(Some),
+            Part::Closing(place) => self.judge_closing(place, whole).map(|()| None),
         }
     }
 
@@ -87,13 +95,13 @@ impl Expected<'_> {
         if header == *self.header { Ok(()) } else { Err(Flaw::OtherHeader) }
     }
 
-    fn judge_record(&self, place: Place, whole: &[u8]) -> Result<(), Flaw> {
+    fn judge_record_header(&self, place: Place, whole: &[u8]) -> Result<Record, Flaw> {
         let record = Record::decode(whole).map_err(Flaw::RecordHeader)?;
         let ours = record.extent == self.extent() && record.kind != RecordKind::Close;
         if !ours || record.bytes() != place.bytes() || !self.is_at(&record, place) {
             return Err(Flaw::Misplaced);
         }
-        if record.payload_is_whole(whole) { Ok(()) } else { Err(Flaw::Payload) }
+        Ok(record)
     }
 
     fn judge_closing(&self, place: Place, whole: &[u8]) -> Result<(), Flaw> {

@@ -85,19 +85,24 @@ impl Rig {
 
     /// A closed extent of four records.
     async fn fill(&self, osd: &Rc<Osd>, number: u64) {
+        self.fill_with(osd, number, &[RECORD_BYTES; 4]).await;
+    }
+
+    /// A closed extent of records of so many bytes.
+    async fn fill_with(&self, osd: &Rc<Osd>, number: u64, payloads_bytes: &[u32]) {
         let extent = ExtentId(u128::from(number));
         let new = NewExtent { extent, volume: VolumeId(number), bucket: BucketId(number), member: 0 };
         osd.create_extent(new).await.unwrap();
-        for record in 0..4 {
+        for (record, payload_bytes) in (0..).zip(payloads_bytes.iter().copied()) {
             let (hash, put_id) = name(number, record);
-            let mut buffer = osd.receive_buffer(extent, RECORD_BYTES).unwrap();
+            let mut buffer = osd.receive_buffer(extent, payload_bytes).unwrap();
             buffer.as_mut().fill(record as u8);
             let key = AppendKey {
                 extent,
                 hash,
                 put_id,
                 bucket: BucketId(number),
-                plain_bytes: RECORD_BYTES,
+                plain_bytes: payload_bytes,
                 generation: Generation(0),
                 class: Class::Client,
             };
@@ -225,6 +230,24 @@ fn rot_is_found_within_the_sweep_with_its_exact_place_and_name() {
         let report = osd.scrub_report();
         assert!(report.age_p100_ms > ms(10 * DAY) && report.flaws <= 8, "{report:?}");
     });
+}
+
+#[test]
+fn rot_anywhere_in_a_record_that_is_checked_in_slices_is_found() {
+    for offset in [128, 256 << 10, 999_999 + 128] {
+        let executor = Executor::new(12);
+        let rig = Rig::new(&executor, DiskPolicy::default());
+        executor.clone().run(LIMIT, async move {
+            let osd = rig.start().await;
+            rig.fill_with(&osd, 1, &[RECORD_BYTES, 1_000_000, RECORD_BYTES]).await;
+            let slot = osd.extent(ExtentId(1)).unwrap().header.slot;
+            rig.device.flip(osd.label.layout.zone(slot, 0), 4096 + 20_480 + offset, 8);
+            rig.sleep(2 * DAY).await;
+            let (found, _) = rig.findings.batch();
+            let named: Vec<u64> = found.iter().map(|finding| finding.put_id).collect();
+            assert_eq!((osd.scrub_report().flaws, named), (1, vec![name(1, 1).1.0]), "a flip at {offset}");
+        });
+    }
 }
 
 #[test]
