@@ -36,8 +36,11 @@ const LARGE: Load = Load {
     readers: 40,
     records_to_read: 1024,
     zones_per_extent: 4,
-    peers: &LARGE_PEERS,
+    peers: &[LARGE_PEER],
 };
+/// The same in extents of its own, so that a run is long enough: what happens at its start and end is a tenth of 80
+/// appends.
+const LARGE_AGAIN: Load = Load { number: 3, peers: &[LARGE_PEER_WITHOUT_FLUSH], ..LARGE };
 /// Appends of 64 KiB in flight, ours and fio's.
 const MEDIUM_WRITERS: usize = 32;
 /// Blocks of 64 KiB as sealed, over as many open extents.
@@ -97,11 +100,13 @@ impl Measurement {
         ("read-4m", Self::LargeReads),
     ];
 
-    fn load(self) -> Load {
+    /// What it stores and reads.
+    fn loads(self) -> &'static [Load] {
         match self {
-            Self::LargeAppends | Self::LargeReads => LARGE,
-            Self::MediumAppends | Self::MediumReads => MEDIUM,
-            Self::SmallReads => SMALL,
+            Self::LargeAppends => &[LARGE, LARGE_AGAIN],
+            Self::LargeReads => &[LARGE],
+            Self::MediumAppends | Self::MediumReads => &[MEDIUM],
+            Self::SmallReads => &[SMALL],
         }
     }
 }
@@ -133,10 +138,8 @@ const MEDIUM_PEERS: [Peer; 7] = [
     medium_peer("fio, no flush at all, depth 32", Engine::IoUring, Sync::Never, None),
 ];
 
-const LARGE_PEERS: [Peer; 2] = [
-    large_peer("fio, same bytes, flushes and depth", Flushes::AsOurs, Some(APPEND_TARGET)),
-    large_peer("fio, no flush at all, same depth", Flushes::Each(Sync::Never), None),
-];
+const LARGE_PEER: Peer = large_peer("fio, same bytes, flushes and depth", Flushes::AsOurs, Some(APPEND_TARGET));
+const LARGE_PEER_WITHOUT_FLUSH: Peer = large_peer("fio, no flush at all, same depth", Flushes::Each(Sync::Never), None);
 
 const EACH_FULL: Sync = Sync::Full { writes: 1 };
 const EACH_DATA: Sync = Sync::Data { writes: 1 };
@@ -158,27 +161,27 @@ const fn large_peer(name: &'static str, flushes: Flushes, target: Option<f64>) -
 pub fn run(parent: &Path, plan: EnginePlan) -> Result<EngineReport, BenchError> {
     let folder = tempfile::tempdir_in(parent).map_err(BenchError::io(format!("folder in {}", parent.display())))?;
     let wanted = |measurement| plan.only.is_none_or(|only| only == measurement);
-    let loads: Vec<Load> = match plan.only {
-        Some(only) => vec![only.load()],
-        None => vec![LARGE, MEDIUM, SMALL],
+    let loads: &[Load] = match plan.only {
+        Some(only) => only.loads(),
+        None => &[LARGE, LARGE_AGAIN, MEDIUM, SMALL],
     };
-    let mut bench = Bench::prepare(folder.path(), plan, &loads)?;
+    let mut bench = Bench::prepare(folder.path(), plan, loads)?;
     let appends = [
         (Measurement::LargeAppends, "durable 4 MiB appends", LARGE_RUN_RECORDS, LARGE_WRITTEN_TARGET),
         (Measurement::MediumAppends, "durable 64 KiB appends, 32 writers", MEDIUM_RUN_RECORDS, MEDIUM_WRITTEN_TARGET),
     ];
     for (measurement, name, records, written_target) in appends {
         if wanted(measurement) {
-            bench.append(&AppendRounds { load: measurement.load(), name, records, written_target })?;
+            bench.append(&AppendRounds { loads: measurement.loads(), name, records, written_target })?;
         }
     }
-    for (measurement, name) in [
-        (Measurement::SmallReads, "random reads of 4 KiB records"),
-        (Measurement::MediumReads, "random reads of 64 KiB blocks"),
-        (Measurement::LargeReads, "random reads of 4 MiB blocks"),
+    for (measurement, load, name) in [
+        (Measurement::SmallReads, SMALL, "random reads of 4 KiB records"),
+        (Measurement::MediumReads, MEDIUM, "random reads of 64 KiB blocks"),
+        (Measurement::LargeReads, LARGE, "random reads of 4 MiB blocks"),
     ] {
         if wanted(measurement) {
-            bench.read(measurement.load(), name, READ_TARGET)?;
+            bench.read(load, name, READ_TARGET)?;
         }
     }
     Ok(bench.finish())

@@ -47,9 +47,9 @@ pub struct Peer {
     pub target: Option<f64>,
 }
 
-/// Rounds of appends of one load.
+/// Rounds of appends of the same kind.
 pub struct AppendRounds {
-    pub load: Load,
+    pub loads: &'static [Load],
     pub name: &'static str,
     /// Per run; fewer when many runs must fit into the extents, or people bound them.
     pub records: u64,
@@ -122,12 +122,30 @@ impl Bench {
         Ok(Self { folder, drive, plan, sizes, host, memory, peer_runs: 0, report, fio_huge_bytes: 0, file_bytes: 0 })
     }
 
-    /// The rounds of one load of appends, then its profile, then the end of its extents.
+    /// The rounds of appends, load by load, with a profile of the last, and the end of their extents.
     pub fn append(&mut self, rounds: &AppendRounds) -> Result<(), BenchError> {
-        let load = rounds.load;
-        let records = self.sizes.run_records(load, rounds.records);
         let before_bytes = self.device_bytes()?;
         self.file_bytes = 0;
+        let mut accepted_bytes = 0;
+        for (number, load) in rounds.loads.iter().copied().enumerate() {
+            self.append_beside_peers(rounds, load)?;
+            if number + 1 == rounds.loads.len() {
+                let records = self.sizes.run_records(load, rounds.records);
+                self.write_over(load, records)?;
+                self.profile(rounds.name, move |bench| bench.append_once(load, records))?;
+            }
+            // An OSD has no more extents open than a load has.
+            self.write_job(move |rig| Box::pin(load.close(rig)))?;
+            accepted_bytes += self.stored(load)? * u64::from(load.plain_bytes());
+        }
+        let device_bytes = self.device_bytes()? - before_bytes;
+        self.amplification(rounds, accepted_bytes, device_bytes);
+        Ok(())
+    }
+
+    /// The rounds of one load, peer by peer.
+    fn append_beside_peers(&mut self, rounds: &AppendRounds, load: Load) -> Result<(), BenchError> {
+        let records = self.sizes.run_records(load, rounds.records);
         self.write_job(move |rig| Box::pin(load.create(rig)))?;
         let flushes = Cell::new(self.append_over(load, records)?.device.flushes);
         let mut measured: Vec<Vec<Round>> = load.peers.iter().map(|_| Vec::new()).collect();
@@ -142,11 +160,6 @@ impl Bench {
                 measured.push(self.round(number, ours, theirs)?);
             }
         }
-        self.write_over(load, records)?;
-        self.profile(rounds.name, move |bench| bench.append_once(load, records))?;
-        self.write_job(move |rig| Box::pin(load.close(rig)))?;
-        let device_bytes = self.device_bytes()? - before_bytes;
-        self.amplification(rounds, records * self.sizes.runs(load), device_bytes);
         for (peer, measured) in load.peers.iter().zip(&measured) {
             let line = self.write_of(peer, load, (records, flushes.get()), 0).line();
             self.compare((rounds.name, peer.name, peer.target), load, measured, line);
@@ -361,8 +374,7 @@ impl Bench {
         self.report.comparisons.push(Comparison::new(ratio, target, quiet));
     }
 
-    fn amplification(&mut self, rounds: &AppendRounds, records: u64, device_bytes: u64) {
-        let accepted_bytes = records * u64::from(rounds.load.plain_bytes());
+    fn amplification(&mut self, rounds: &AppendRounds, accepted_bytes: u64, device_bytes: u64) {
         self.report.amplification.push(Amplification {
             load: rounds.name.to_owned(),
             accepted_bytes,
