@@ -99,17 +99,18 @@ fn concurrent_records_share_flushes() {
         let mounted = with_extent(&world, device).await;
         mounted.osd.create_extent(new_extent(2)).await.unwrap();
         let before = faults.seen(CommandKind::Flush);
-        faults.set_delay(CommandKind::Flush, Some(Duration::from_millis(5)..=Duration::from_millis(5)));
+        faults.set_delay(CommandKind::Flush, Some(Duration::from_millis(20)..=Duration::from_millis(20)));
         let puts = (0..64).map(|number| put(&mounted.osd, 1 + u128::from(number % 2 == 0), block(number, 2000)));
         assert!(join_all(puts).await.iter().all(Result::is_ok));
         let flushes = faults.seen(CommandKind::Flush) - before;
         assert!(flushes <= 3, "64 records in hand took {flushes} flushes");
-        // Records that arrive while a flush runs share the next one.
+        // Records that arrive while a flush runs share the next one. It begins after a quarter of the last one at most: so
+        // long it waits for company.
         let first = put(&mounted.osd, 1, block(100, 2000));
         let late = (101..110).map(|number| {
             let (osd, tasks) = (mounted.osd.clone(), world.tasks.clone());
             async move {
-                tasks.sleep(Duration::from_millis(1)).await;
+                tasks.sleep(Duration::from_millis(12)).await;
                 put(&osd, 1, block(number, 2000)).await
             }
         });
