@@ -189,45 +189,13 @@ impl Record {
 
     /// Whether `whole`, the record's bytes on disk, carries the payload this header promises.
     pub fn payload_is_whole(&self, whole: &[u8]) -> bool {
-        self.payload_check(whole).is_some_and(|mut check| {
-            check.go_on(usize::MAX);
-            check.holds()
-        })
+        self.covered(whole).is_some_and(|covered| crc32c(covered) == self.payload_crc)
     }
 
-    /// A check of the payload that `whole`, the record's bytes on disk, carries; `None` if they are not as many as this
-    /// header promises.
-    pub fn payload_check<'a>(&self, whole: &'a [u8]) -> Option<PayloadCheck<'a>> {
-        let left = whole.get(RECORD_HEADER_BYTES..)?;
-        let promised = whole.len() as u64 == self.bytes();
-        promised.then(|| PayloadCheck { left, sum: crc32c(&[]), promised: self.payload_crc })
-    }
-}
-
-/// The checksum of a record's payload and padding on its way: of a long one it takes some tenths of a millisecond.
-#[derive(Debug)]
-pub struct PayloadCheck<'a> {
-    left: &'a [u8],
-    sum: u32,
-    promised: u32,
-}
-
-impl PayloadCheck<'_> {
-    /// Bytes not looked at yet.
-    pub fn left_bytes(&self) -> usize {
-        self.left.len()
-    }
-
-    /// Looks at the next bytes, so many at most.
-    pub fn go_on(&mut self, bytes_max: usize) {
-        let (slice, left) = self.left.split_at(bytes_max.min(self.left.len()));
-        self.sum = crc32c_joined(self.sum, crc32c(slice), slice.len() as u64);
-        self.left = left;
-    }
-
-    /// Whether everything was looked at, and is what was promised.
-    pub fn holds(&self) -> bool {
-        self.left.is_empty() && self.sum == self.promised
+    /// What the payload's checksum covers of `whole`, the record's bytes on disk: the payload and the padding; `None` if
+    /// they are not as many as this header promises.
+    pub fn covered<'a>(&self, whole: &'a [u8]) -> Option<&'a [u8]> {
+        whole.get(RECORD_HEADER_BYTES..).filter(|_| whole.len() as u64 == self.bytes())
     }
 }
 

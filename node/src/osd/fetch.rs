@@ -137,8 +137,7 @@ impl Osd {
         };
         match found {
             Found::Whole(record) if record.kind == RecordKind::Block => {
-                let sum = record.payload_sum(whole);
-                if let Some(sum) = sum {
+                if let Some(sum) = record.payload_sum(whole) {
                     buffer.know_crc32c(record.payload_range(), sum);
                 }
                 Ok(Some((record, RecordBuffer::new(buffer, record.payload_bytes, grant))))
