@@ -21,7 +21,7 @@ use std::time::Duration;
 use futures_io::{AsyncRead, AsyncWrite};
 use glommio::io::BufferedFile;
 use glommio::net::{TcpListener, TcpStream};
-use glommio::{LocalExecutorBuilder, Placement, Task};
+use glommio::{LocalExecutorBuilder, Placement, Task, TaskQueueHandle};
 use local_sync::oneshot;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::process::{Resource, getrlimit};
@@ -156,11 +156,13 @@ impl Tasks for GlommioTasks {
         if self.ended.get() {
             return;
         }
-        glommio::spawn_local(async move {
+        let task = async move {
             task.await;
             tracing::trace!(task = name, "task ended");
-        })
-        .detach();
+        };
+        // `spawn_local` would run it at once. All tasks of a shard share the default queue.
+        let spawned = glommio::spawn_local_into(task, TaskQueueHandle::default());
+        spawned.expect("an executor has its default queue").detach();
     }
 
     fn sleep(&self, duration: Duration) -> LocalFuture<'static, ()> {

@@ -16,7 +16,8 @@ pub type CpuJob = Box<dyn FnOnce() + Send>;
 
 /// An executor, as the logic sees it.
 pub trait Tasks {
-    /// Runs a task on this thread until it ends. `name` shows up in traces and panics.
+    /// Runs a task on this thread until it ends. It begins after its spawner has let others run, never inside this call:
+    /// the spawner may be in the middle of a change. `name` shows up in traces and panics.
     fn spawn(&self, name: &'static str, task: LocalFuture<'static, ()>);
     /// Ends after `duration`, never before.
     fn sleep(&self, duration: Duration) -> LocalFuture<'static, ()>;

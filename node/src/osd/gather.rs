@@ -3,7 +3,8 @@
 //!
 //! Invariant: every record in such an append is the same bytes at the same place as one appended alone, and is found on
 //! its own, so a crash tears the extent's tail as always; when the append fails, none of them is answered well.
-//! Nobody waits for company: only what found the extent busy is gathered. No byte is copied.
+//! Nobody sleeps for company: gathered is what found the extent busy, and what tasks brought that were ready to run when
+//! the first came. No byte is copied.
 
 use shingle_hw::device::Part;
 use shingle_proto::limits::{GATHERED_APPEND_BYTES_MAX, GATHERED_RECORD_BYTES_MAX};

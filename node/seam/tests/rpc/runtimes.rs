@@ -91,6 +91,17 @@ async fn a_dropped_cpu_job_is_withdrawn_and_others_go_on(world: World) {
     assert_eq!(on_cpu(&world.tasks, || 7).await, 7);
 }
 
+async fn a_spawned_task_begins_after_its_spawner_has_let_others_run(world: World) {
+    let begun = Rc::new(Cell::new(0));
+    for spawned in 0..3 {
+        let counting = begun.clone();
+        world.tasks.spawn("counting", Box::pin(async move { counting.set(counting.get() + 1) }));
+        assert_eq!(begun.get(), 0, "after {spawned} others");
+    }
+    world.tasks.yield_now().await;
+    assert_eq!(begun.get(), 3);
+}
+
 async fn an_idle_world_sleeps(world: World) {
     let listener = world.net.listen("127.0.0.1:0".parse().unwrap()).unwrap();
     let connection = world.net.connect(listener.local_address()).await.unwrap();
@@ -127,6 +138,7 @@ async fn a_port_in_use_is_refused(world: World) {
 on_both_runtimes!(
     cpu_jobs_run_beside_the_executor_and_come_back,
     a_dropped_cpu_job_is_withdrawn_and_others_go_on,
+    a_spawned_task_begins_after_its_spawner_has_let_others_run,
     an_idle_world_sleeps,
     sleeping_never_ends_early,
     a_port_in_use_is_refused,
