@@ -27,12 +27,13 @@ use crate::error::BenchError;
 use crate::fio::{Engine, Sync};
 
 /// Blocks of 4 MiB as sealed, over as many open extents as an OSD has at most: a zone takes one append at a time, so this
-/// is what is in flight at the drive. As many writers again wait for the running flush.
+/// is what is in flight at the drive. As many writers again wait for the running flush, and the records of as many arrive:
+/// a virtual disk tends to complete all it has at once, and has nothing to do until the next ones come.
 const LARGE: Load = Load {
     number: 0,
     payload_bytes: BLOCK_BYTES_MAX + SEAL_OVERHEAD_BYTES,
     extents: OSD_OPEN_EXTENTS_MAX,
-    writers: 2 * OSD_OPEN_EXTENTS_MAX,
+    writers: 3 * OSD_OPEN_EXTENTS_MAX,
     readers: 40,
     records_to_read: 1024,
     zones_per_extent: 4,

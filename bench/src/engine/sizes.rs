@@ -118,7 +118,7 @@ mod tests {
         assert_eq!(loads.map(|load| sizes.extent_bytes(load)), [GIB, GIB, 512 * MIB, 256 * MIB]);
         assert_eq!(sizes.peer_bytes(), 4 * GIB);
         assert_eq!([sizes.runs(LARGE), sizes.runs(MEDIUM), sizes.runs(SMALL)], [12, 72, 12]);
-        assert_eq!(sizes.run_records(LARGE, LARGE_RUN_RECORDS), 160);
+        assert_eq!(sizes.run_records(LARGE, LARGE_RUN_RECORDS), 144);
         assert_eq!(sizes.run_records(MEDIUM, MEDIUM_RUN_RECORDS), 832);
         assert_eq!([MEDIUM, SMALL].map(|load| sizes.records_to_read(load)), [24 * 1024, 32 * 1024]);
         assert!(sizes.free_bytes(&loads) < 27 * GIB, "{}", sizes.free_bytes(&loads));
@@ -142,6 +142,6 @@ mod tests {
         let loads = [LARGE, MEDIUM, SMALL];
         let (bound, free) = (sizes(Some(1 << 40), &loads), sizes(None, &loads));
         assert_eq!(bound.free_bytes(&loads), free.free_bytes(&loads));
-        assert_eq!(bound.run_records(LARGE, LARGE_RUN_RECORDS), 160);
+        assert_eq!(bound.run_records(LARGE, LARGE_RUN_RECORDS), 144);
     }
 }
