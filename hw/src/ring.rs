@@ -43,8 +43,8 @@ pub use parts::Part;
 pub(crate) use source::{Source, TICK};
 pub use task::Task;
 
-/// Small reads kept back at most; and never more than the kernel has, but for one: the device would run dry. Virtual disks
-/// tend to complete all there is in one go: then the kernel has two at once, three more soon, and eight at a time later.
+/// Small reads kept back at most; and never more than the kernel has: the device would run dry. Virtual disks tend to
+/// complete all there is in one go: then the kernel has one at once, two and four more soon, and eight at a time later.
 const KEPT_MAX: usize = 7;
 
 /// A thread's ring. It is made, used and dropped by one thread.
@@ -306,7 +306,7 @@ impl Ring {
         let small = slot.is_small_read();
         let key = state.insert(slot);
         state.waiting.push_back(key);
-        if state.corked && small && state.kept < KEPT_MAX.min(state.in_flight.max(1)) {
+        if state.corked && small && state.kept < KEPT_MAX.min(state.in_flight) {
             state.kept += 1;
             return key;
         }
