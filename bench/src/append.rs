@@ -66,8 +66,6 @@ fn measure(
         let writes_per_sync = (plan.records as u64).div_ceil(flushes.max(1));
         let job = fio::Job {
             file: cell.scratch().join("fio.dat"),
-            offset_bytes: 0,
-            span_bytes: total_bytes,
             work: fio::Work::Write { total_bytes, sync: fio::Sync::Data { writes: writes_per_sync } },
             engine: fio::Engine::IoUring,
             block_bytes: u64::from(BLOCK_BYTES_MAX),

@@ -15,6 +15,7 @@ use shingle_hw::backend::file;
 use shingle_hw::buffer::{Buffer, BufferPool};
 use shingle_hw::device::ZonedDevice;
 use shingle_hw::ring::Ring;
+use shingle_node::extent::placement::Placement;
 use shingle_node::osd::budget::Budgets;
 use shingle_node::osd::findings::Findings;
 use shingle_node::osd::mount::{Disk, mount, write_label};
@@ -23,6 +24,7 @@ use shingle_node::pump;
 use shingle_proto::ids::CellId;
 use shingle_seam::World;
 use shingle_seam::on_glommio::{EventFd, run_shard};
+use shingle_seam::rpc::PIECE_BYTES;
 use shingle_seam::tasks::LocalFuture;
 
 use super::metered::{Meter, Metered};
@@ -40,8 +42,18 @@ pub struct Rig {
     pub meter: Rc<Meter>,
     /// Held while a payload arrives.
     pub wire: Mutex<()>,
-    /// Records the loads stored, per load.
-    pub stored: RefCell<Vec<u64>>,
+    /// The latest piece of it, where the kernel would have copied it to; it stays in the processor's cache.
+    pub arrived: Vec<u8>,
+    /// What the loads stored, per load.
+    pub stored: RefCell<Vec<Stored>>,
+}
+
+/// What a load stored.
+#[derive(Clone, Debug, Default)]
+pub struct Stored {
+    pub records: u64,
+    /// Of each of its extents when it was new.
+    pub fresh: Vec<Placement>,
 }
 
 type Job = Box<dyn FnOnce(Rc<Rig>) -> LocalFuture<'static, ()> + Send>;
@@ -124,7 +136,9 @@ async fn start_rig(world: World, path: PathBuf, budget_bytes: u64) -> Result<Rig
     let findings = Rc::new(Findings::default());
     let mounted = mount(world.clone(), disk, label, findings, Budgets::of(budget_bytes)).await;
     let (osd, _) = mounted.map_err(|error| engine(&error))?;
-    Ok(Rig { world, osd, meter, wire: Mutex::default(), stored: RefCell::default() })
+    let mut arrived = vec![0; PIECE_BYTES];
+    SmallRng::seed_from_u64(1).fill_bytes(&mut arrived);
+    Ok(Rig { world, osd, meter, wire: Mutex::default(), arrived, stored: RefCell::default() })
 }
 
 /// Puts noise on every page of the pool: what is written then is never zeroes, and no page is new during a measurement.

@@ -1,7 +1,14 @@
 //! What the OSD is put through: durable appends and random reads, closed loop with a fixed number in flight, as fio
 //! does it. Payloads are what the pool's pages hold: no byte is copied in, as no byte is copied into fio's buffers.
+//!
+//! Invariant: payloads are checked twice. Before the clock starts, for their checksums; and as a connection checks them
+//! while they arrive, for its cost: over bytes that are in the processor's cache, where the kernel has just put them. Here
+//! nobody has, so that a check of the payload itself would fetch all of it from memory once more, which no host does.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::hint::black_box;
+use std::ops::Range;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -10,7 +17,6 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
-use shingle_node::extent::placement::Spot;
 use shingle_node::extent::record::record_bytes;
 use shingle_node::osd::budget::RecordBuffer;
 use shingle_node::osd::fetch::ReadKey;
@@ -21,7 +27,7 @@ use shingle_proto::limits::{BLOCK_BYTES_MAX, SEAL_OVERHEAD_BYTES};
 use shingle_seam::rpc::{PIECE_BYTES, Payload};
 use shingle_seam::tasks::spawn_joined;
 
-use super::host::Rig;
+use super::host::{Rig, Stored};
 use super::metered::Reading;
 use super::rounds::Peer;
 use super::space::Place;
@@ -76,14 +82,20 @@ impl Load {
 
     /// Creates the load's extents.
     pub async fn create(self, rig: Rc<Rig>) -> Result<(), BenchError> {
+        let mut fresh = Vec::new();
         for index in 0..self.extents {
             let new =
                 NewExtent { extent: self.extent(index), volume: VolumeId(1), bucket: BucketId(1), member: index as u8 };
             rig.osd.create_extent(new).await.map_err(refused)?;
+            let missing = || BenchError::Engine(format!("extent {index} of the load is not there"));
+            fresh.push(rig.osd.extent(self.extent(index)).ok_or_else(missing)?.placement.borrow().clone());
         }
         let mut stored = rig.stored.borrow_mut();
         let loads = stored.len().max(self.number + 1);
-        stored.resize(loads, 0);
+        stored.resize(loads, Stored::default());
+        if let Some(own) = stored.get_mut(self.number) {
+            *own = Stored { records: 0, fresh };
+        }
         Ok(())
     }
 
@@ -95,41 +107,47 @@ impl Load {
         Ok(())
     }
 
-    /// Where the next `records` appends go to.
-    pub fn next_places(&self, rig: &Rig, records: u64) -> Result<Vec<Place>, BenchError> {
+    /// Records stored so far.
+    pub fn stored(&self, rig: &Rig) -> u64 {
+        rig.stored.borrow().get(self.number).map_or(0, |stored| stored.records)
+    }
+
+    /// Where the records of these numbers are, or will be. Two that wait for one extent at once may change places.
+    pub fn places(&self, rig: &Rig, numbers: Range<u64>) -> Result<Vec<Place>, BenchError> {
         let layout = rig.osd.label.layout;
-        let each_bytes = records.div_ceil(self.extents as u64) * self.record_bytes();
+        let mut fresh = rig.stored.borrow().get(self.number).map(|stored| stored.fresh.clone()).unwrap_or_default();
         let mut places = Vec::new();
-        for index in 0..self.extents {
-            let missing = || BenchError::Engine(format!("extent {index} of the load is not there"));
-            let extent = rig.osd.extent(self.extent(index)).ok_or_else(missing)?;
-            let (mut spot, mut left) = (extent.tail.get(), each_bytes);
-            while left > 0 && u64::from(spot.zone) < self.zones_per_extent {
-                // A record that does not fit the end of a zone goes to the next one.
-                let bytes = layout.zone_used_bytes.saturating_sub(spot.offset_bytes).min(left + self.record_bytes());
+        for number in 0..numbers.end {
+            let index = number as usize % self.extents;
+            let extent = rig.osd.extent(self.extent(index));
+            let spot = fresh.get_mut(index).and_then(|placement| placement.take(self.record_bytes()));
+            let (Some(extent), Some(spot)) = (extent, spot) else {
+                return Err(BenchError::Engine(format!("extent {index} of the load has no room for record {number}")));
+            };
+            if numbers.contains(&number) {
                 let zone = layout.zone(extent.header.slot, spot.zone);
-                places.push(Place { zone, bytes: spot.offset_bytes..spot.offset_bytes + bytes });
-                left = left.saturating_sub(bytes);
-                spot = Spot { zone: spot.zone + 1, offset_bytes: 0 };
+                places.push(Place { zone, bytes: spot.offset_bytes..spot.offset_bytes + self.record_bytes() });
             }
         }
         Ok(places)
     }
 
-    /// Appends `records` records durably.
+    /// Appends `records` records durably; all of them fit into the shard's budget.
     pub async fn append(self, rig: Rc<Rig>, records: u64) -> Result<Outcome, BenchError> {
-        let next = Rc::new(Cell::new(0));
-        let before = rig.stored.borrow().get(self.number).copied().unwrap_or(0);
+        let before = self.stored(&rig);
+        let received: VecDeque<_> =
+            (before..before + records).map(|number| self.receive(&rig, number)).collect::<Result<_, _>>()?;
+        let received = Rc::new(RefCell::new(received));
         let started = Started::now(&rig);
         let writer = || {
-            let (next, rig) = (next.clone(), rig.clone());
+            let (received, rig) = (received.clone(), rig.clone());
             async move {
-                while next.get() < records {
-                    let number = before + next.replace(next.get() + 1);
-                    let (key, buffer) = self.receive(&rig, number).await?;
+                let next = || received.borrow_mut().pop_front();
+                while let Some((key, buffer)) = next() {
+                    self.check_arriving(&rig).await;
                     rig.osd.append(key, buffer).await.map_err(refused)?;
                     if let Some(stored) = rig.stored.borrow_mut().get_mut(self.number) {
-                        *stored += 1;
+                        stored.records += 1;
                     }
                 }
                 Ok(())
@@ -139,9 +157,8 @@ impl Load {
         Ok(started.outcome(&rig, records, self.payload_bytes))
     }
 
-    /// A record in memory, its payload checked, as a connection leaves it. Payloads come one after the other, as over a
-    /// wire; several that are checked in turns would all be there late, and the drive without work until then.
-    async fn receive(&self, rig: &Rig, number: u64) -> Result<(AppendKey, RecordBuffer), BenchError> {
+    /// A record in memory, its payload checked, as a connection leaves it.
+    fn receive(&self, rig: &Rig, number: u64) -> Result<(AppendKey, RecordBuffer), BenchError> {
         let (extent, hash, put_id) = self.key(number);
         let key = AppendKey {
             extent,
@@ -153,18 +170,28 @@ impl Load {
             class: Class::Client,
         };
         let mut buffer = rig.osd.receive_buffer(key.extent, self.payload_bytes).map_err(refused)?;
-        let several_pieces = self.payload_bytes as usize > PIECE_BYTES;
-        let arriving = if several_pieces { Some(rig.wire.lock().await) } else { None };
         let mut checksum = Checksum::default();
-        for (number, piece) in buffer.as_ref().chunks(PIECE_BYTES).enumerate() {
-            if number > 0 {
-                rig.world.tasks.yield_now().await;
-            }
-            checksum.update(piece);
-        }
-        drop(arriving);
+        checksum.update(buffer.as_ref());
         buffer.checked(checksum.value());
         Ok((key, buffer))
+    }
+
+    /// What the check of an arriving payload costs a connection. Payloads come one after the other, as over a wire;
+    /// several that are checked in turns would all be there late, and the drive without work until then.
+    async fn check_arriving(&self, rig: &Rig) {
+        let several_pieces = self.payload_bytes as usize > PIECE_BYTES;
+        let arriving = if several_pieces { Some(rig.wire.lock().await) } else { None };
+        let (mut checksum, mut left) = (Checksum::default(), self.payload_bytes as usize);
+        while left > 0 {
+            let piece_bytes = left.min(rig.arrived.len());
+            checksum.update(&rig.arrived[..piece_bytes]);
+            left -= piece_bytes;
+            if left > 0 {
+                rig.world.tasks.yield_now().await;
+            }
+        }
+        black_box(checksum.value());
+        drop(arriving);
     }
 
     /// The name of the load's record of this number. It is made anew for every read, in a few nanoseconds: a list of all
@@ -180,7 +207,7 @@ impl Load {
 
     /// Reads the first `among` records that were appended, in random order, for so long.
     pub async fn read(self, rig: Rc<Rig>, among: u64, duration: Duration, seed: u64) -> Result<Outcome, BenchError> {
-        let stored = rig.stored.borrow().get(self.number).copied().unwrap_or(0).min(among);
+        let stored = self.stored(&rig).min(among);
         if stored == 0 {
             return Err(BenchError::Engine("nothing was stored to be read".to_owned()));
         }

@@ -1,11 +1,18 @@
 //! The rounds: in each, two runs of a peer alternate with two of ours, so that what gets faster or slower meanwhile does so
 //! for both. Who begins changes every round.
+//!
+//! Invariant: a peer writes at the very places that our next run appends to, in the same order, and reads the records we
+//! read. A zone takes one append at a time, so a drive is written in as many places as commands are in flight; and the
+//! places of a disk differ by more than what is measured.
 
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+use rand::seq::IndexedRandom;
 use shingle_node::osd::policy::DiskPolicy;
 use shingle_proto::limits::MIB;
 use shingle_seam::tasks::LocalFuture;
@@ -16,14 +23,12 @@ use super::memory::{Memory, Quiet};
 use super::profile::Recorder;
 use super::report::{Amplification, Commands, Comparison, Cpu, EngineReport, Profile, Scope, per_gib};
 use super::sizes::Sizes;
-use super::space::{self, DriveFile};
+use super::space::{self, DriveFile, Place};
 use super::{EnginePlan, READ_DEPTH};
 use crate::error::BenchError;
 use crate::fio::{self, Done, Engine, Job, Sync, Work};
 use crate::ratio::{Ratio, median};
 
-/// Byte budget of the shard; its pool is twice that.
-const BUDGET_BYTES: u64 = 512 * MIB;
 /// Of one run.
 const READ_SECONDS: u64 = 1;
 
@@ -96,10 +101,10 @@ pub struct Bench {
     drive: DriveFile,
     plan: EnginePlan,
     sizes: Sizes,
+    /// Of the shard; its pool is twice that.
+    budget_bytes: u64,
     host: Host,
     memory: Memory,
-    /// Runs of peers that wrote, so far.
-    peer_runs: u64,
     report: EngineReport,
     /// The most of fio's memory seen on huge pages.
     fio_huge_bytes: u64,
@@ -111,15 +116,15 @@ impl Bench {
     /// Makes and writes the files, and starts the shard.
     pub fn prepare(folder: &Path, plan: EnginePlan, loads: &[Load]) -> Result<Self, BenchError> {
         let drive = folder.join("drive");
-        let sizes = Sizes::of(&plan, loads);
+        let sizes = Sizes::of(&plan);
         space::check_room(folder, sizes.free_bytes(loads))?;
         let extents = loads.iter().flat_map(|load| std::iter::repeat_n(sizes.extent_bytes(*load), load.extents));
         let drive = DriveFile::make(&drive, extents)?;
-        space::write_peer(&peer_file(folder), 0, sizes.peer_bytes())?;
-        let host = Host::start(drive.path(), BUDGET_BYTES)?;
+        let budget_bytes = sizes.budget_bytes(loads);
+        let host = Host::start(drive.path(), budget_bytes)?;
         let folder = folder.to_path_buf();
         let (memory, report) = (Memory::new(plan.patience), EngineReport::default());
-        Ok(Self { folder, drive, plan, sizes, host, memory, peer_runs: 0, report, fio_huge_bytes: 0, file_bytes: 0 })
+        Ok(Self { folder, drive, plan, sizes, budget_bytes, host, memory, report, fio_huge_bytes: 0, file_bytes: 0 })
     }
 
     /// The rounds of appends, load by load, with a profile of the last, and the end of their extents.
@@ -161,7 +166,7 @@ impl Bench {
             }
         }
         for (peer, measured) in load.peers.iter().zip(&measured) {
-            let line = self.write_of(peer, load, (records, flushes.get()), 0).line();
+            let line = self.write_of(peer, load, (records, flushes.get()), &[]).line();
             self.compare((rounds.name, peer.name, peer.target), load, measured, line);
         }
         Ok(())
@@ -184,26 +189,39 @@ impl Bench {
         Ok(round)
     }
 
-    /// A peer's run of as many writes as ours of appends, over what was written right before it. Every run goes to the next
-    /// place, as ours do: a disk may know a place best where several runs went within seconds.
+    /// A peer's run of as many writes as ours of appends, over what was written right before it: the places of our next
+    /// run.
     fn write_once(&mut self, peer: &Peer, load: Load, counts: (u64, u64)) -> Result<Done, BenchError> {
-        let job = self.write_of(peer, load, counts, self.peer_runs);
-        self.peer_runs += 1;
-        space::write_peer(&job.file, job.offset_bytes, job.span_bytes)?;
-        self.fio(&job)
+        let places = self.next_places(load, counts.0)?;
+        self.drive.write(&places)?;
+        self.fio(&self.write_of(peer, load, counts, &places))
     }
 
     /// Records of a load that are stored.
     fn stored(&self, load: Load) -> Result<u64, BenchError> {
-        self.host
-            .run(move |rig| Box::pin(async move { Ok(rig.stored.borrow().get(load.number).copied().unwrap_or(0)) }))
+        self.host.run(move |rig| Box::pin(async move { Ok(load.stored(&rig)) }))
+    }
+
+    /// Where its next records go to.
+    fn next_places(&self, load: Load, records: u64) -> Result<Vec<Place>, BenchError> {
+        self.host.run(move |rig| {
+            Box::pin(async move {
+                let stored = load.stored(&rig);
+                load.places(&rig, stored..stored + records)
+            })
+        })
     }
 
     /// Stores records to be read: as many as a measurement of appends would have left.
     fn fill(&mut self, load: Load) -> Result<(), BenchError> {
         let records = self.sizes.records_to_read(load);
         self.host.run(move |rig| Box::pin(load.create(rig)))?;
-        self.append_once(load, records)?;
+        let mut left = records;
+        while left > 0 {
+            let some = left.min(self.sizes.fill_records(load));
+            self.append_once(load, some)?;
+            left -= some;
+        }
         self.host.run(move |rig| Box::pin(load.close(rig)))
     }
 
@@ -212,29 +230,28 @@ impl Bench {
         if self.stored(load)? == 0 {
             self.fill(load)?;
         }
-        // Both sides read as many bytes' worth of places: what lies below may cache.
-        let among = self.stored(load)?.min(load.records_to_read).min(self.sizes.peer_bytes() / load.record_bytes());
-        self.read_once(load, among, 0)?;
-        let job = Job {
-            file: peer_file(&self.folder),
-            offset_bytes: 0,
-            span_bytes: among * load.record_bytes(),
-            work: Work::RandomRead { seconds: READ_SECONDS },
-            engine: Engine::IoUring,
-            block_bytes: load.record_bytes(),
-            depth: READ_DEPTH,
-            threads: 1,
-        };
+        let among = self.stored(load)?.min(load.records_to_read);
+        let places = self.host.run(move |rig| Box::pin(async move { load.places(&rig, 0..among) }))?;
+        let latest = Cell::new(self.read_once(load, among, 0)?.records);
         let (seed, mut measured) = (Cell::new(0), Vec::new());
         for number in 0..self.plan.rounds {
             let ours = |bench: &mut Self| {
                 seed.set(seed.get() + 1);
-                bench.read_once(load, among, seed.get())
+                let outcome = bench.read_once(load, among, seed.get())?;
+                latest.set(outcome.records);
+                Ok(outcome)
             };
-            measured.push(self.round(number, ours, |bench| bench.fio(&job))?);
+            let theirs = |bench: &mut Self| {
+                seed.set(seed.get() + 1);
+                let mut random = SmallRng::seed_from_u64(seed.get());
+                let picked: Vec<&Place> = (0..latest.get()).filter_map(|_| places.choose(&mut random)).collect();
+                bench.fio(&bench.read_of(load, &picked))
+            };
+            measured.push(self.round(number, ours, theirs)?);
         }
         self.profile(name, move |bench| bench.read_once(load, among, u64::MAX >> 32))?;
-        self.compare((name, "fio, same size and depth", Some(target)), load, &measured, job.line());
+        let line = self.read_of(load, &[]).line();
+        self.compare((name, "fio, same size and depth", Some(target)), load, &measured, line);
         Ok(())
     }
 
@@ -246,11 +263,11 @@ impl Bench {
             format!(
                 "memory on huge pages, by the kernel's count: {} MiB of this process (its buffers: {} MiB), {} MiB of fio",
                 mib(ours),
-                mib(2 * BUDGET_BYTES),
+                mib(2 * self.budget_bytes),
                 mib(self.fio_huge_bytes)
             ),
             format!(
-                "{} rounds; both sides O_DIRECT on one file system, over space written right before",
+                "{} rounds; both sides O_DIRECT at the same places of one file, which were written right before",
                 self.plan.rounds
             ),
             self.report.memory(),
@@ -260,8 +277,7 @@ impl Bench {
 
     /// Writes over what the next appends go to.
     fn write_over(&self, load: Load, records: u64) -> Result<(), BenchError> {
-        let places = self.host.run(move |rig| Box::pin(async move { load.next_places(&rig, records) }))?;
-        self.drive.write(&places)
+        self.drive.write(&self.next_places(load, records)?)
     }
 
     /// A round of appends over what was written right before it.
@@ -308,23 +324,32 @@ impl Bench {
         Ok(done)
     }
 
-    /// A peer's run of as many writes as we append records, of so many runs before it.
-    fn write_of(&self, peer: &Peer, load: Load, (records, flushes): (u64, u64), runs: u64) -> Job {
-        let total_bytes = records * load.record_bytes();
-        let places = (self.sizes.peer_bytes() / total_bytes.next_multiple_of(MIB)).max(1);
+    /// A peer's run of writes at these places, as many as we append records.
+    fn write_of(&self, peer: &Peer, load: Load, (records, flushes): (u64, u64), places: &[Place]) -> Job {
         let sync = match peer.flushes {
             Flushes::AsOurs => Sync::Data { writes: records.div_ceil(flushes.max(1)) },
             Flushes::Each(sync) => sync,
         };
+        let offsets = places.iter().map(|place| self.drive.offset_bytes(place)).collect();
         Job {
-            file: peer_file(&self.folder),
-            offset_bytes: runs % places * total_bytes.next_multiple_of(MIB),
-            span_bytes: total_bytes,
-            work: Work::Write { total_bytes, sync },
+            file: self.drive.path().to_path_buf(),
+            work: Work::ReplayWrites { offsets, sync },
             engine: peer.engine,
             block_bytes: load.record_bytes(),
             depth: peer.depth,
             threads: peer.threads,
+        }
+    }
+
+    /// fio's run of reads at these places.
+    fn read_of(&self, load: Load, places: &[&Place]) -> Job {
+        Job {
+            file: self.drive.path().to_path_buf(),
+            work: Work::ReplayReads { offsets: places.iter().map(|place| self.drive.offset_bytes(place)).collect() },
+            engine: Engine::IoUring,
+            block_bytes: load.record_bytes(),
+            depth: READ_DEPTH,
+            threads: 1,
         }
     }
 
@@ -427,8 +452,4 @@ impl Bench {
         });
         Ok(())
     }
-}
-
-fn peer_file(folder: &Path) -> PathBuf {
-    folder.join("fio")
 }

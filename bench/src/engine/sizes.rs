@@ -1,7 +1,7 @@
 //! How much a run appends, and how much space is written for it beforehand.
 //!
 //! Invariant: what a run appends, and what its peers write, lies in space that was written before it is measured; the
-//! files take no more room while it runs.
+//! file takes no more room while it runs.
 
 use shingle_hw::geometry::Geometry;
 use shingle_proto::limits::{DISK_ROOM_RESERVE_BYTES, GIB, MIB};
@@ -12,8 +12,10 @@ use super::rounds::RUNS_PER_ROUND;
 
 /// 104 zones of 256 MiB: room for twenty-five extents of 1 GiB. The file is sparse.
 pub const DISK_BYTES: u64 = 26 * GIB;
-/// fio's file, at most.
-const PEER_BYTES_MAX: u64 = 4 * GIB;
+/// Records of one run, which are all in memory before it starts, at most.
+const RUN_BYTES_MAX: u64 = 600 * MIB;
+/// Byte budget of the shard, at least.
+const BUDGET_BYTES_MIN: u64 = 512 * MIB;
 /// What a zone of an extent is filled with: header, reserves and records that do not fit its end take the rest.
 const ZONE_FILL_BYTES: u64 = 250 * MIB;
 /// What an extent takes beside its records, at most: header, footer, a zone's reserve; and the drive's journal.
@@ -27,20 +29,12 @@ pub struct Sizes {
     rounds: u64,
     /// Appends of one round, if people bound them.
     records_max: Option<u64>,
-    peer_bytes: u64,
 }
 
 impl Sizes {
-    /// The sizes of a run of these loads.
-    pub fn of(plan: &EnginePlan, loads: &[Load]) -> Self {
-        let mut sizes = Self { rounds: plan.rounds as u64, records_max: plan.records_max, peer_bytes: PEER_BYTES_MAX };
-        if let Some(records) = plan.records_max {
-            let run_bytes =
-                |load: &Load| (run_of(records).min(fitting(*load)) * load.record_bytes()).next_multiple_of(MIB);
-            let most = loads.iter().map(run_bytes).max().unwrap_or(MIB);
-            sizes.peer_bytes = PEER_BYTES_MAX.min(most * sizes.rounds.max(1) * RUNS_PER_ROUND as u64);
-        }
-        sizes
+    /// The sizes of a run.
+    pub fn of(plan: &EnginePlan) -> Self {
+        Self { rounds: plan.rounds as u64, records_max: plan.records_max }
     }
 
     /// Runs of ours: as many as all peers have together, and the others.
@@ -48,19 +42,30 @@ impl Sizes {
         self.rounds * (load.peers.len().max(1) * RUNS_PER_ROUND) as u64 + OTHER_RUNS
     }
 
-    /// Appends of one run, where `wanted` are wanted: all runs fit into the load's extents, and every writer has as many.
+    /// Appends of one run, where `wanted` are wanted: all runs fit into the load's extents, one into memory, and every
+    /// writer has as many.
     pub fn run_records(&self, load: Load, wanted: u64) -> u64 {
-        let records = wanted.min(self.records_max.map_or(u64::MAX, run_of)).min(fitting(load) / self.runs(load));
+        let bound = self.records_max.map_or(u64::MAX, run_of).min(RUN_BYTES_MAX / load.record_bytes());
+        let records = wanted.min(bound).min(fitting(load) / self.runs(load));
         let writers = load.writers as u64;
         if records < writers { records } else { records - records % writers }
     }
 
+    /// Byte budget of a shard that receives all records of a run; three quarters of it are for what is received.
+    pub fn budget_bytes(&self, loads: &[Load]) -> u64 {
+        let run_bytes = |load: &Load| self.run_records(*load, u64::MAX) * load.record_bytes();
+        let most = loads.iter().map(run_bytes).max().unwrap_or(0);
+        BUDGET_BYTES_MIN.max((most / 3 * 4).next_multiple_of(MIB))
+    }
+
+    /// Records stored at once to be read.
+    pub fn fill_records(&self, load: Load) -> u64 {
+        BUDGET_BYTES_MIN / 2 / load.record_bytes()
+    }
+
     /// Records stored to be read, where no appends were measured: as many as that would have left.
     pub fn records_to_read(&self, load: Load) -> u64 {
-        fitting(load)
-            .min(load.records_to_read)
-            .min(self.peer_bytes / load.record_bytes())
-            .min(self.appended(load).unwrap_or(u64::MAX))
+        fitting(load).min(load.records_to_read).min(self.appended(load).unwrap_or(u64::MAX))
     }
 
     /// What all runs append, if that is bounded.
@@ -78,15 +83,10 @@ impl Sizes {
         whole_bytes.min((filled_bytes + unused_bytes + EXTENT_EXTRA_BYTES).next_multiple_of(MIB))
     }
 
-    /// fio's file.
-    pub fn peer_bytes(&self) -> u64 {
-        self.peer_bytes
-    }
-
     /// What a run of these loads needs of the file system.
     pub fn free_bytes(&self, loads: &[Load]) -> u64 {
         let extents_bytes: u64 = loads.iter().map(|load| load.extents as u64 * self.extent_bytes(*load)).sum();
-        extents_bytes + self.peer_bytes + DISK_ROOM_RESERVE_BYTES + EXTENT_EXTRA_BYTES
+        extents_bytes + DISK_ROOM_RESERVE_BYTES + EXTENT_EXTRA_BYTES
     }
 }
 
@@ -107,40 +107,45 @@ mod tests {
     use super::super::{LARGE, LARGE_AGAIN, LARGE_RUN_RECORDS, MEDIUM, MEDIUM_RUN_RECORDS, SMALL};
     use super::*;
 
-    fn sizes(records_max: Option<u64>, loads: &[Load]) -> Sizes {
-        Sizes::of(&EnginePlan { rounds: 5, only: None, records_max, patience: Duration::ZERO }, loads)
+    fn sizes(records_max: Option<u64>) -> Sizes {
+        Sizes::of(&EnginePlan { rounds: 5, only: None, records_max, patience: Duration::ZERO })
     }
 
     #[test]
     fn without_a_bound_whole_zones_are_written() {
         let loads = [LARGE, LARGE_AGAIN, MEDIUM, SMALL];
-        let sizes = sizes(None, &loads);
+        let sizes = sizes(None);
         assert_eq!(loads.map(|load| sizes.extent_bytes(load)), [GIB, GIB, 512 * MIB, 256 * MIB]);
-        assert_eq!(sizes.peer_bytes(), 4 * GIB);
         assert_eq!([sizes.runs(LARGE), sizes.runs(MEDIUM), sizes.runs(SMALL)], [12, 72, 12]);
         assert_eq!(sizes.run_records(LARGE, LARGE_RUN_RECORDS), 144);
         assert_eq!(sizes.run_records(MEDIUM, MEDIUM_RUN_RECORDS), 832);
         assert_eq!([MEDIUM, SMALL].map(|load| sizes.records_to_read(load)), [24 * 1024, 32 * 1024]);
-        assert!(sizes.free_bytes(&loads) < 27 * GIB, "{}", sizes.free_bytes(&loads));
+        assert_eq!([sizes.budget_bytes(&loads), sizes.budget_bytes(&[MEDIUM])].map(|bytes| bytes / MIB), [769, 512]);
+        assert!(sizes.free_bytes(&loads) < 23 * GIB, "{}", sizes.free_bytes(&loads));
     }
 
     #[test]
     fn a_bound_on_the_appends_of_a_round_bounds_the_space() {
-        let sizes = sizes(Some(320), &[MEDIUM]);
+        let sizes = sizes(Some(320));
         assert_eq!(sizes.run_records(MEDIUM, MEDIUM_RUN_RECORDS), 160);
         assert_eq!(sizes.run_records(MEDIUM, 100), 96, "it only ever lowers, and every writer has as many");
         assert_eq!(sizes.run_records(MEDIUM, 20), 20);
-        let run_bytes = (160 * MEDIUM.record_bytes()).next_multiple_of(MIB);
-        assert_eq!(sizes.peer_bytes(), 10 * run_bytes, "a place of its own for every run of one peer");
         assert!(sizes.extent_bytes(MEDIUM) * 8 >= 72 * 160 * MEDIUM.record_bytes());
-        assert_eq!(sizes.records_to_read(MEDIUM), sizes.peer_bytes() / MEDIUM.record_bytes(), "what fio reads among");
-        assert!(sizes.free_bytes(&[MEDIUM]) < 5 * GIB / 4, "{}", sizes.free_bytes(&[MEDIUM]));
+        assert_eq!(sizes.records_to_read(MEDIUM), 72 * 160, "what all runs leave");
+        assert!(sizes.free_bytes(&[MEDIUM]) < 9 * GIB / 8, "{}", sizes.free_bytes(&[MEDIUM]));
+    }
+
+    #[test]
+    fn a_run_fits_into_memory_however_few_rounds_there_are() {
+        let sizes = Sizes::of(&EnginePlan { rounds: 1, only: None, records_max: None, patience: Duration::ZERO });
+        assert_eq!(sizes.run_records(LARGE, LARGE_RUN_RECORDS), 144);
+        assert!(sizes.budget_bytes(&[LARGE, MEDIUM]) < 800 * MIB);
     }
 
     #[test]
     fn a_large_bound_changes_nothing() {
         let loads = [LARGE, MEDIUM, SMALL];
-        let (bound, free) = (sizes(Some(1 << 40), &loads), sizes(None, &loads));
+        let (bound, free) = (sizes(Some(1 << 40)), sizes(None));
         assert_eq!(bound.free_bytes(&loads), free.free_bytes(&loads));
         assert_eq!(bound.run_records(LARGE, LARGE_RUN_RECORDS), 144);
     }

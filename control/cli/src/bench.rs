@@ -56,7 +56,7 @@ enum What {
         only: Option<Measurement>,
         /// Appends of one round, at most. For disks whose flushes take long, where peers that flush after every write
         /// would take minutes a round, and for small ones: only what so many rounds need is written beforehand (1 GiB
-        /// for `--only append-64k --records 320` instead of 8 GiB)
+        /// for `--only append-64k --records 320` instead of 4 GiB)
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
         records: Option<u64>,
         /// Before each round, wait at most so long until memory is copied at its usual speed, which it is not while
