@@ -124,15 +124,16 @@ pub struct EnginePlan {
     pub patience: Duration,
 }
 
-/// A host makes a record durable before it answers, for many writers at once. No mode of fio does. The first four peers are
-/// "a sync per write at depth 32" by the letter. In two of them each sync is waited for; in the others nobody waits for the
-/// sync of his write, and the kernel makes one of many, a group commit of its own: of half of the depth at best, where
-/// it has workers for as many syncs. In the next two each of 32 writers waits for his sync, and
-/// the kernel merges too. The last one says what the disk takes when nothing is flushed, which bounds every ratio.
+/// A host makes a record durable before it answers, for many writers at once. No mode of fio does. The first four peers ask
+/// for a sync per write at depth 32. In two of them each sync is waited for, so that there is one for every write: the
+/// target is to them. In the others nobody waits for the sync of his write, and the kernel makes one of many, a group
+/// commit of its own: of half of the depth at best, where it has workers for as many syncs. In the next two each of 32
+/// writers waits for his sync, and the kernel merges too. The last one says what the disk takes when nothing is flushed,
+/// which bounds every ratio.
 const MEDIUM_PEERS: [Peer; 7] = [
     medium_peer("fio libaio, fsync per write, depth 32", Engine::Libaio, EACH_FULL, Some(GROUP_COMMIT_TARGET)),
-    medium_peer("fio libaio, fdatasync per write, depth 32", Engine::Libaio, EACH_DATA, None),
-    medium_peer("fio io_uring, merged fsyncs, depth 32", Engine::IoUring, EACH_FULL, Some(GROUP_COMMIT_TARGET)),
+    medium_peer("fio libaio, fdatasync per write, depth 32", Engine::Libaio, EACH_DATA, Some(GROUP_COMMIT_TARGET)),
+    medium_peer("fio io_uring, merged fsyncs, depth 32", Engine::IoUring, EACH_FULL, None),
     medium_peer("fio io_uring, merged fdatasyncs, depth 32", Engine::IoUring, EACH_DATA, None),
     medium_peer("fio, write + fsync, 32 threads", Engine::Psync, EACH_FULL, None),
     medium_peer("fio, write + fdatasync, 32 threads", Engine::Psync, EACH_DATA, None),
