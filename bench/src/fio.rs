@@ -7,6 +7,8 @@
 //! them as our pool does); how many it really got is read from the kernel while it runs.
 
 use std::fmt::Write as _;
+use std::fs::File;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -189,7 +191,11 @@ impl Job {
         let lists = (0..self.threads).filter_map(|thread| Some((thread, self.list(thread)?)));
         for (thread, list) in lists {
             let path = folder.join(list_name(thread));
-            std::fs::write(&path, list).map_err(BenchError::io(format!("write {}", path.display())))?;
+            let failed = || BenchError::io(format!("write {}", path.display()));
+            let mut file = File::create(&path).map_err(failed())?;
+            file.write_all(list.as_bytes()).map_err(failed())?;
+            // Else the first of fio's syncs would write the list too.
+            file.sync_all().map_err(failed())?;
         }
         Ok(())
     }

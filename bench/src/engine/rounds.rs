@@ -244,7 +244,7 @@ impl Bench {
             let theirs = |bench: &mut Self| {
                 seed.set(seed.get() + 1);
                 let mut random = SmallRng::seed_from_u64(seed.get());
-                let picked: Vec<&Place> = (0..latest.get()).filter_map(|_| places.choose(&mut random)).collect();
+                let picked: Vec<&Place> = (0..latest.get().max(1)).filter_map(|_| places.choose(&mut random)).collect();
                 bench.fio(&bench.read_of(load, &picked))
             };
             measured.push(self.round(number, ours, theirs)?);
