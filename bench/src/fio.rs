@@ -66,10 +66,25 @@ pub enum Engine {
 pub enum Work {
     /// Sequential writes of all the bytes.
     Write { total_bytes: u64, sync: Sync },
-    /// A write at each of these offsets of the file, in this order.
-    ReplayWrites { offsets: Vec<u64>, sync: Sync },
-    /// A read at each of these offsets of the file, in this order.
-    ReplayReads { offsets: Vec<u64> },
+    /// A command at each of these offsets of the file, in this order.
+    Replay { direction: Direction, offsets: Vec<u64>, sync: Sync },
+}
+
+/// What commands do.
+#[derive(Clone, Copy, Debug)]
+pub enum Direction {
+    Write,
+    Read,
+}
+
+impl Direction {
+    /// fio's word, in lists and reports.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Write => "write",
+            Self::Read => "read",
+        }
+    }
 }
 
 /// One run of fio with direct I/O.
@@ -131,7 +146,7 @@ impl Job {
         });
         let shown = match self.work {
             Work::Write { .. } => usize::MAX,
-            Work::ReplayWrites { .. } | Work::ReplayReads { .. } => words.len() - 2 * (self.threads as usize - 1),
+            Work::Replay { .. } => words.len() - 2 * (self.threads as usize - 1),
         };
         let more = (shown < words.len()).then(|| format!("... of {} threads", self.threads));
         variables.chain(["fio".to_owned()]).chain(words.take(shown)).chain(more).collect::<Vec<_>>().join(" ")
@@ -162,13 +177,12 @@ impl Job {
                     command.arg(format!("--offset_increment={each}"));
                 }
             }
-            Work::ReplayWrites { sync, .. } => {
+            Work::Replay { sync, .. } => {
                 if *sync != Sync::Never {
                     command.arg("--end_fsync=1");
                 }
                 self.replay(&mut command);
             }
-            Work::ReplayReads { .. } => self.replay(&mut command),
         }
         command
     }
@@ -202,12 +216,9 @@ impl Job {
 
     /// What a thread replays; `None` when nothing is replayed.
     fn list(&self, thread: u32) -> Option<String> {
-        let (offsets, verb, sync) = match &self.work {
-            Work::Write { .. } => return None,
-            Work::ReplayWrites { offsets, sync } => (offsets, "write", *sync),
-            Work::ReplayReads { offsets } => (offsets, "read", Sync::Never),
-        };
+        let Work::Replay { direction, offsets, sync } = &self.work else { return None };
         let name = self.file.file_name()?.to_string_lossy();
+        let verb = direction.word();
         let own = offsets.iter().skip(thread as usize).step_by(self.threads.max(1) as usize);
         let mut list = format!("{LIST_HEADER}\n{name} add\n{name} open\n");
         for (done, offset) in (1..).zip(own) {
@@ -226,17 +237,13 @@ impl Job {
         // fio may print a warning before its JSON.
         let report: Value = serde_json::from_str(&text[text.find('{')?..]).ok()?;
         let job = &report["jobs"][0];
-        let direction = match self.work {
-            Work::Write { .. } | Work::ReplayWrites { .. } => "write",
-            Work::ReplayReads { .. } => "read",
+        let (direction, asked) = match &self.work {
+            Work::Write { .. } => (Direction::Write, None),
+            Work::Replay { direction, offsets, .. } => (*direction, Some(offsets.len() as u64)),
         };
-        let operations = job[direction]["total_ios"].as_u64().filter(|count| *count > 0)?;
-        let asked = match &self.work {
-            Work::Write { .. } => operations,
-            Work::ReplayWrites { offsets, .. } | Work::ReplayReads { offsets } => offsets.len() as u64,
-        };
+        let operations = job[direction.word()]["total_ios"].as_u64().filter(|count| *count > 0)?;
         // fio skips lines that it does not understand.
-        if operations != asked {
+        if asked.is_some_and(|asked| asked != operations) {
             return None;
         }
         // Over all threads, as the processor times are.
@@ -277,7 +284,7 @@ mod tests {
             {"jobs":[{"job_runtime":4000,"usr_cpu":10.0,"sys_cpu":15.0,"write":{"total_ios":2}}]}"#;
         let done = job.read_report(text, 7).unwrap();
         assert_eq!((done.operations, done.seconds, done.cpu_seconds, done.huge_page_bytes), (2, 2.0, 1.0, 7));
-        let short = self::job(Work::ReplayWrites { offsets: vec![0; 3], sync: Sync::Never }, 2);
+        let short = self::job(Work::Replay { direction: Direction::Write, offsets: vec![0; 3], sync: Sync::Never }, 2);
         assert!(short.read_report(text, 7).is_none(), "two of three commands");
         assert!(job.read_report("{}", 0).is_none());
         assert!(job.read_report("nothing", 0).is_none());
@@ -285,16 +292,19 @@ mod tests {
 
     #[test]
     fn threads_replay_commands_in_turn_with_a_sync_behind_every_so_many() {
-        let writes = job(Work::ReplayWrites { offsets: vec![0, 40, 20, 8], sync: Sync::Full { writes: 1 } }, 2);
+        let replay = |direction, offsets: &[u64], sync, threads| {
+            job(Work::Replay { direction, offsets: offsets.to_vec(), sync }, threads)
+        };
+        let writes = replay(Direction::Write, &[0, 40, 20, 8], Sync::Full { writes: 1 }, 2);
         let end = "--end_fsync=1 --replay_no_stall=1 --name=peer0 --read_iolog=fio.0.list ... of 2 threads";
         assert!(writes.line().ends_with(end), "{}", writes.line());
         let first = "fio version 2 iolog\nx add\nx open\nx write 0 4\nx sync 0 0\nx write 20 4\nx sync 0 0\n";
         assert_eq!(writes.list(0).unwrap(), first);
         assert!(writes.list(1).unwrap().contains("x write 40 4\nx sync 0 0\nx write 8 4\nx sync 0 0\n"));
 
-        let seldom = job(Work::ReplayWrites { offsets: vec![0, 4, 8], sync: Sync::Data { writes: 2 } }, 1);
+        let seldom = replay(Direction::Write, &[0, 4, 8], Sync::Data { writes: 2 }, 1);
         assert!(seldom.list(0).unwrap().ends_with("x write 0 4\nx write 4 4\nx datasync 0 0\nx write 8 4\n"));
-        let reads = job(Work::ReplayReads { offsets: vec![8, 0] }, 1);
+        let reads = replay(Direction::Read, &[8, 0], Sync::Never, 1);
         assert!(reads.list(0).unwrap().ends_with("x read 8 4\nx read 0 4\n") && !reads.line().contains("fsync"));
         assert!(reads.line().ends_with("--read_iolog=fio.0.list"), "{}", reads.line());
     }

@@ -15,7 +15,6 @@ use shingle_hw::backend::file;
 use shingle_hw::buffer::{Buffer, BufferPool};
 use shingle_hw::device::ZonedDevice;
 use shingle_hw::ring::Ring;
-use shingle_node::extent::placement::Placement;
 use shingle_node::osd::budget::Budgets;
 use shingle_node::osd::findings::Findings;
 use shingle_node::osd::mount::{Disk, mount, write_label};
@@ -44,16 +43,8 @@ pub struct Rig {
     pub wire: Mutex<()>,
     /// The latest piece of it, where the kernel would have copied it to; it stays in the processor's cache.
     pub arrived: Vec<u8>,
-    /// What the loads stored, per load.
-    pub stored: RefCell<Vec<Stored>>,
-}
-
-/// What a load stored.
-#[derive(Clone, Debug, Default)]
-pub struct Stored {
-    pub records: u64,
-    /// Of each of its extents when it was new.
-    pub fresh: Vec<Placement>,
+    /// Records the loads stored, per load.
+    pub stored: RefCell<Vec<u64>>,
 }
 
 type Job = Box<dyn FnOnce(Rc<Rig>) -> LocalFuture<'static, ()> + Send>;

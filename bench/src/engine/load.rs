@@ -17,6 +17,9 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
+use shingle_hw::crc::crc32c;
+use shingle_node::extent::format::SECTOR_BYTES;
+use shingle_node::extent::placement::{Placement, Spot};
 use shingle_node::extent::record::record_bytes;
 use shingle_node::osd::budget::RecordBuffer;
 use shingle_node::osd::fetch::ReadKey;
@@ -27,7 +30,7 @@ use shingle_proto::limits::{BLOCK_BYTES_MAX, SEAL_OVERHEAD_BYTES};
 use shingle_seam::rpc::{PIECE_BYTES, Payload};
 use shingle_seam::tasks::spawn_joined;
 
-use super::host::{Rig, Stored};
+use super::host::Rig;
 use super::metered::Reading;
 use super::rounds::Peer;
 use super::space::Place;
@@ -82,20 +85,14 @@ impl Load {
 
     /// Creates the load's extents.
     pub async fn create(self, rig: Rc<Rig>) -> Result<(), BenchError> {
-        let mut fresh = Vec::new();
         for index in 0..self.extents {
             let new =
                 NewExtent { extent: self.extent(index), volume: VolumeId(1), bucket: BucketId(1), member: index as u8 };
             rig.osd.create_extent(new).await.map_err(refused)?;
-            let missing = || BenchError::Engine(format!("extent {index} of the load is not there"));
-            fresh.push(rig.osd.extent(self.extent(index)).ok_or_else(missing)?.placement.borrow().clone());
         }
         let mut stored = rig.stored.borrow_mut();
         let loads = stored.len().max(self.number + 1);
-        stored.resize(loads, Stored::default());
-        if let Some(own) = stored.get_mut(self.number) {
-            *own = Stored { records: 0, fresh };
-        }
+        stored.resize(loads, 0);
         Ok(())
     }
 
@@ -109,24 +106,27 @@ impl Load {
 
     /// Records stored so far.
     pub fn stored(&self, rig: &Rig) -> u64 {
-        rig.stored.borrow().get(self.number).map_or(0, |stored| stored.records)
+        rig.stored.borrow().get(self.number).copied().unwrap_or(0)
     }
 
     /// Where the records of these numbers are, or will be. Two that wait for one extent at once may change places.
     pub fn places(&self, rig: &Rig, numbers: Range<u64>) -> Result<Vec<Place>, BenchError> {
         let layout = rig.osd.label.layout;
-        let mut fresh = rig.stored.borrow().get(self.number).map(|stored| stored.fresh.clone()).unwrap_or_default();
+        let behind_header = Placement::new(layout, Spot { zone: 0, offset_bytes: SECTOR_BYTES as u64 }, 0);
+        let slot = |index| {
+            let missing = || BenchError::Engine(format!("extent {index} of the load is not there"));
+            Ok(rig.osd.extent(self.extent(index)).ok_or_else(missing)?.header.slot)
+        };
+        let slots: Vec<_> = (0..self.extents).map(slot).collect::<Result<_, BenchError>>()?;
+        let mut extents: Vec<_> = slots.into_iter().map(|slot| (slot, behind_header.clone())).collect();
         let mut places = Vec::new();
         for number in 0..numbers.end {
-            let index = number as usize % self.extents;
-            let extent = rig.osd.extent(self.extent(index));
-            let spot = fresh.get_mut(index).and_then(|placement| placement.take(self.record_bytes()));
-            let (Some(extent), Some(spot)) = (extent, spot) else {
-                return Err(BenchError::Engine(format!("extent {index} of the load has no room for record {number}")));
-            };
+            let (slot, placement) = &mut extents[number as usize % self.extents];
+            let full = || BenchError::Engine(format!("the load's extents have no room for record {number}"));
+            let spot = placement.take(self.record_bytes()).ok_or_else(full)?;
             if numbers.contains(&number) {
-                let zone = layout.zone(extent.header.slot, spot.zone);
-                places.push(Place { zone, bytes: spot.offset_bytes..spot.offset_bytes + self.record_bytes() });
+                let bytes = spot.offset_bytes..spot.offset_bytes + self.record_bytes();
+                places.push(Place { zone: layout.zone(*slot, spot.zone), bytes });
             }
         }
         Ok(places)
@@ -147,7 +147,7 @@ impl Load {
                     self.check_arriving(&rig).await;
                     rig.osd.append(key, buffer).await.map_err(refused)?;
                     if let Some(stored) = rig.stored.borrow_mut().get_mut(self.number) {
-                        stored.records += 1;
+                        *stored += 1;
                     }
                 }
                 Ok(())
@@ -170,9 +170,8 @@ impl Load {
             class: Class::Client,
         };
         let mut buffer = rig.osd.receive_buffer(key.extent, self.payload_bytes).map_err(refused)?;
-        let mut checksum = Checksum::default();
-        checksum.update(buffer.as_ref());
-        buffer.checked(checksum.value());
+        let sum = crc32c(buffer.as_ref());
+        buffer.checked(sum);
         Ok((key, buffer))
     }
 

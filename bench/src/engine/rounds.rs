@@ -26,7 +26,7 @@ use super::sizes::Sizes;
 use super::space::{self, DriveFile, Place};
 use super::{EnginePlan, READ_DEPTH};
 use crate::error::BenchError;
-use crate::fio::{self, Done, Engine, Job, Sync, Work};
+use crate::fio::{self, Direction, Done, Engine, Job, Sync, Work};
 use crate::ratio::{Ratio, median};
 
 /// Of one run.
@@ -192,8 +192,7 @@ impl Bench {
     /// A peer's run of as many writes as ours of appends, over what was written right before it: the places of our next
     /// run.
     fn write_once(&mut self, peer: &Peer, load: Load, counts: (u64, u64)) -> Result<Done, BenchError> {
-        let places = self.next_places(load, counts.0)?;
-        self.drive.write(&places)?;
+        let places = self.write_over(load, counts.0)?;
         self.fio(&self.write_of(peer, load, counts, &places))
     }
 
@@ -275,9 +274,11 @@ impl Bench {
         self.report
     }
 
-    /// Writes over what the next appends go to.
-    fn write_over(&self, load: Load, records: u64) -> Result<(), BenchError> {
-        self.drive.write(&self.next_places(load, records)?)
+    /// Writes over the places the next appends go to.
+    fn write_over(&self, load: Load, records: u64) -> Result<Vec<Place>, BenchError> {
+        let places = self.next_places(load, records)?;
+        self.drive.write(&places)?;
+        Ok(places)
     }
 
     /// A round of appends over what was written right before it.
@@ -333,7 +334,7 @@ impl Bench {
         let offsets = places.iter().map(|place| self.drive.offset_bytes(place)).collect();
         Job {
             file: self.drive.path().to_path_buf(),
-            work: Work::ReplayWrites { offsets, sync },
+            work: Work::Replay { direction: Direction::Write, offsets, sync },
             engine: peer.engine,
             block_bytes: load.record_bytes(),
             depth: peer.depth,
@@ -343,9 +344,10 @@ impl Bench {
 
     /// fio's run of reads at these places.
     fn read_of(&self, load: Load, places: &[&Place]) -> Job {
+        let offsets = places.iter().map(|place| self.drive.offset_bytes(place)).collect();
         Job {
             file: self.drive.path().to_path_buf(),
-            work: Work::ReplayReads { offsets: places.iter().map(|place| self.drive.offset_bytes(place)).collect() },
+            work: Work::Replay { direction: Direction::Read, offsets, sync: Sync::Never },
             engine: Engine::IoUring,
             block_bytes: load.record_bytes(),
             depth: READ_DEPTH,
