@@ -146,7 +146,7 @@ pub fn logs() -> String {
         if entry.path().extension().is_some_and(|extension| extension == "log") {
             let log = fs::read_to_string(entry.path()).unwrap_or_default();
             let lines: Vec<&str> = log.lines().collect();
-            let tail = lines[lines.len().saturating_sub(15)..].join("\n");
+            let tail = lines[lines.len().saturating_sub(60)..].join("\n");
             text += &format!("--- {}\n{tail}\n", entry.path().display());
         }
     }

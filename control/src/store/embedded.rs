@@ -7,6 +7,7 @@
 //! Invariant: after a failed write or fsync nothing is acknowledged any more, until the store is opened again.
 
 use std::cell::Cell;
+use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use shingle_seam::tasks::LocalFuture;
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use super::committer::{Committer, Waiting};
+use super::journal::{JournalError, cut_torn_commit};
 use super::meter::Meter;
 use super::optimistic::{Backend, Commit, OptimisticTransaction, Span};
 use super::readers::Readers;
@@ -41,7 +43,11 @@ const FILES: usize = 128;
 const PERMIT_BYTES: usize = 1024;
 /// The one key space of the tree.
 const KEYSPACE: &str = "shingle";
-/// In the store's directory: which of our formats it is.
+/// In the store's directory: fjall's own.
+const TREE: &str = "tree";
+/// Locked by who has the store open.
+const LOCK_FILE: &str = "SHINGLE-LOCK";
+/// Which of our formats it is.
 const VERSION_FILE: &str = "SHINGLE-STORE";
 const VERSION_TEXT: &str = "shingle store 2\n";
 
@@ -131,20 +137,19 @@ impl EmbeddedStore {
     /// Opens the store in `dir`, creating both if they are not there. Blocks: replays the journal.
     pub fn open(dir: &Path, clock: Rc<dyn Clock>) -> Result<Self, OpenError> {
         let name = dir.display().to_string();
+        let io = |source| OpenError::Io { dir: name.clone(), source };
+        std::fs::create_dir_all(dir).map_err(io)?;
+        let lock = lock(dir, &name)?;
         check_version(dir, &name)?;
-        let open = || {
-            let database = Database::builder(dir.join("tree"))
-                .cache_size(CACHE_BYTES)
-                .max_journaling_size(JOURNALS_BYTES)
-                .worker_threads(WORKERS)
-                .max_cached_files(Some(FILES))
-                .manual_journal_persist(true)
-                .open()?;
-            let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
-            let keyspace = database.keyspace(KEYSPACE, options)?;
-            Ok((database, keyspace))
-        };
-        let (database, keyspace) = open().map_err(|error| open_error(error, name))?;
+        let tree = dir.join(TREE);
+        if !tree.try_exists().map_err(io)? {
+            create_tree(dir, &tree).map_err(|error| open_error(error, name.clone()))?;
+        }
+        cut_torn_commit(&tree).map_err(|error| match error {
+            JournalError::Io(source) => OpenError::Io { dir: name.clone(), source },
+            JournalError::Damaged { .. } => OpenError::Damaged { dir: name.clone(), reason: error.to_string() },
+        })?;
+        let (database, keyspace) = open_tree(&tree).map_err(|error| open_error(error, name.clone()))?;
         let (queue, arrivals) = mpsc::channel();
         let visible = Arc::new(AtomicU64::new(0));
         let syncs = Arc::new(AtomicU64::new(0));
@@ -152,10 +157,14 @@ impl EmbeddedStore {
         let committer = Committer::new(database.clone(), keyspace.clone(), visible.clone(), syncs.clone(), broken);
         let thread = std::thread::Builder::new()
             .name("store-committer".into())
-            .spawn(move || committer.run(&arrivals))
-            .map_err(|source| OpenError::Io { dir: dir.display().to_string(), source })?;
+            .spawn(move || {
+                committer.run(&arrivals);
+                // Not before the last write.
+                drop(lock);
+            })
+            .map_err(io)?;
         let room = Arc::new(Semaphore::new(STORE_COMMIT_QUEUE_BYTES_MAX / PERMIT_BYTES));
-        let readers = Readers::start().map_err(|source| OpenError::Io { dir: dir.display().to_string(), source })?;
+        let readers = Readers::start().map_err(io)?;
         let meter = Meter::new();
         let inner = Rc::new(Inner { clock, database, keyspace, visible, syncs, queue, room, readers, meter });
         Ok(Self { inner: Some(inner), committer: Cell::new(Some(thread)), broken: watch })
@@ -214,9 +223,56 @@ fn failed(error: fjall::Error) -> StoreError {
     StoreError::Failed(error.to_string().into())
 }
 
+/// Before anything is looked at, and so that nothing is cut off a journal that somebody writes.
+fn lock(dir: &Path, name: &str) -> Result<File, OpenError> {
+    let io = |source| OpenError::Io { dir: name.to_string(), source };
+    let file = File::options().create(true).truncate(false).write(true).open(dir.join(LOCK_FILE)).map_err(io)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::Locked { dir: name.to_string() }),
+        Err(TryLockError::Error(source)) => Err(io(source)),
+    }
+}
+
+fn open_tree(tree: &Path) -> Result<(Database, Keyspace), fjall::Error> {
+    let database = Database::builder(tree)
+        .cache_size(CACHE_BYTES)
+        .max_journaling_size(JOURNALS_BYTES)
+        .worker_threads(WORKERS)
+        .max_cached_files(Some(FILES))
+        .manual_journal_persist(true)
+        .open()?;
+    let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
+    let keyspace = database.keyspace(KEYSPACE, options)?;
+    Ok((database, keyspace))
+}
+
+/// Whole or not at all: what a crash leaves of fjall's own first start, fjall does not open again.
+fn create_tree(dir: &Path, tree: &Path) -> Result<(), fjall::Error> {
+    let draft = tree.with_extension("draft");
+    if draft.try_exists()? {
+        std::fs::remove_dir_all(&draft)?;
+    }
+    drop(open_tree(&draft)?);
+    sync_all(&draft)?;
+    std::fs::rename(&draft, tree)?;
+    Ok(File::open(dir)?.sync_all()?)
+}
+
+/// Every file and directory from `dir` down.
+fn sync_all(dir: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        match entry.file_type()?.is_dir() {
+            true => sync_all(&entry.path())?,
+            false => File::open(entry.path())?.sync_all()?,
+        }
+    }
+    File::open(dir)?.sync_all()
+}
+
 fn check_version(dir: &Path, name: &str) -> Result<(), OpenError> {
     let io = |source| OpenError::Io { dir: name.to_string(), source };
-    std::fs::create_dir_all(dir).map_err(io)?;
     let path = dir.join(VERSION_FILE);
     let found = match std::fs::read(&path) {
         Ok(found) => found,
@@ -234,14 +290,14 @@ fn check_version(dir: &Path, name: &str) -> Result<(), OpenError> {
 
 /// Whole or not at all: a crash in between leaves no half-written version.
 fn write_version(dir: &Path, path: &Path) -> std::io::Result<()> {
-    if dir.join("tree").exists() {
+    if dir.join(TREE).exists() {
         return Err(std::io::Error::other("it holds a tree but no version file"));
     }
     let draft = path.with_extension("draft");
     std::fs::write(&draft, VERSION_TEXT)?;
-    std::fs::File::open(&draft)?.sync_all()?;
+    File::open(&draft)?.sync_all()?;
     std::fs::rename(&draft, path)?;
-    std::fs::File::open(dir)?.sync_all()
+    File::open(dir)?.sync_all()
 }
 
 fn open_error(error: fjall::Error, dir: String) -> OpenError {

@@ -5,6 +5,7 @@
 
 mod committer;
 pub mod embedded;
+mod journal;
 pub mod memory;
 mod meter;
 mod optimistic;

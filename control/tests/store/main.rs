@@ -7,3 +7,4 @@ mod isolation;
 mod model;
 mod rig;
 mod stalls;
+mod torn;
