@@ -4,7 +4,8 @@
 //! some for damage (a checksum that does not match), and some end a debug build with a panic. Damage before the end it
 //! takes for the end as well, forgetting the commits behind it.
 //! Invariant: fjall is given whole commits only, and every one that was acknowledged: as the committer waits for one
-//! fsync before the next write, only the last commit of the last journal can be torn. Anything else is damage.
+//! fsync before the next write, and writes no more after one that failed, only the last commit can be torn. Anything
+//! else is damage. Damage within the last commit looks like a torn one, and is cut off as well.
 //!
 //! A journal of fjall 3 (little-endian, then zeros up to what was allocated) is a run of batches, one per commit:
 //!
@@ -40,54 +41,63 @@ pub(super) enum JournalError {
     Damaged { file: String, offset: usize },
 }
 
-/// Cuts off what a power loss left of the last commit, which nobody was told of. Nobody else may have the tree open.
-pub(super) fn cut_torn_commit(tree: &Path) -> Result<(), JournalError> {
-    let mut journals = journals(tree)?;
-    let last = journals.pop();
-    for (_, path) in journals {
-        let bytes = written(&File::open(&path)?)?;
-        let end = end_of_whole_batches(&bytes);
-        if end < bytes.len() {
-            return Err(damaged(&path, end));
-        }
-    }
-    match last {
-        Some((_, path)) => cut_tail(&path),
-        None => Ok(()),
-    }
+/// What is left of a commit, from `offset` to the end of a journal.
+struct Torn {
+    path: PathBuf,
+    journal: File,
+    offset: usize,
 }
 
-fn cut_tail(path: &Path) -> Result<(), JournalError> {
-    let file = File::options().read(true).write(true).open(path)?;
-    let bytes = written(&file)?;
-    let end = end_of_whole_batches(&bytes);
-    if end == bytes.len() {
-        return Ok(());
+/// Cuts off what a power loss left of the last commit, which nobody was told of. Nobody else may have the tree open.
+pub(super) fn cut_torn_commit(tree: &Path) -> Result<(), JournalError> {
+    let mut found: Option<Torn> = None;
+    for path in journals(tree)? {
+        let journal = File::options().read(true).write(true).open(&path)?;
+        let bytes = written(&journal)?;
+        if let Some(torn) = &found {
+            // Not always in the last journal: fjall may begin a new one after a write that failed.
+            if !bytes.is_empty() {
+                return Err(torn.as_damage());
+            }
+            continue;
+        }
+        let offset = end_of_whole_batches(&bytes);
+        if offset < bytes.len() {
+            let torn = Torn { path, journal, offset };
+            if (offset..bytes.len()).any(|start| whole_batch(&bytes, start).is_some()) {
+                return Err(torn.as_damage());
+            }
+            found = Some(torn);
+        }
     }
-    if (end..bytes.len()).any(|start| whole_batch(&bytes, start).is_some()) {
-        return Err(damaged(path, end));
+    found.map_or(Ok(()), |torn| torn.cut())
+}
+
+impl Torn {
+    fn as_damage(&self) -> JournalError {
+        JournalError::Damaged { file: self.path.display().to_string(), offset: self.offset }
     }
-    tracing::warn!(journal = %path.display(), offset = end, "cut off a commit that was being written at a power loss");
-    file.set_len(end as u64)?;
-    Ok(file.sync_all()?)
+
+    fn cut(&self) -> Result<(), JournalError> {
+        let Self { path, journal, offset } = self;
+        tracing::warn!(journal = %path.display(), offset, "cut off a commit that was being written at a power loss");
+        journal.set_len(*offset as u64)?;
+        Ok(journal.sync_all()?)
+    }
 }
 
 /// All journals, the oldest first. What is not named like one is fjall's to judge.
-fn journals(tree: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+fn journals(tree: &Path) -> io::Result<impl Iterator<Item = PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(tree)? {
         let path = entry?.path();
-        let number = path.file_stem().and_then(OsStr::to_str).and_then(|stem| stem.parse().ok());
+        let number = path.file_stem().and_then(OsStr::to_str).and_then(|stem| stem.parse::<u64>().ok());
         if let (Some("jnl"), Some(number)) = (path.extension().and_then(OsStr::to_str), number) {
             found.push((number, path));
         }
     }
     found.sort_unstable();
-    Ok(found)
-}
-
-fn damaged(path: &Path, offset: usize) -> JournalError {
-    JournalError::Damaged { file: path.display().to_string(), offset }
+    Ok(found.into_iter().map(|(_, path)| path))
 }
 
 /// All of a journal but the zeros behind it, most of which are a hole that need not be read.

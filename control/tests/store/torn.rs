@@ -163,13 +163,19 @@ fn damage_before_an_acknowledged_commit_is_refused_not_forgotten() {
 }
 
 #[test]
-fn damage_in_a_journal_that_is_not_the_last_is_refused() {
+fn a_torn_commit_is_cut_off_unless_a_later_journal_has_another() {
     run(async {
         let life = Life::of(false, &pairs()).await;
-        let image = life.image_with(&life.after[..life.after.len() - 1]);
-        fs::write(image.path().join("tree/1.jnl"), []).unwrap();
+        let torn = &life.after[..life.after.len() - 1];
+        let image = life.image_with(torn);
+        fs::write(image.path().join("tree/1.jnl"), &life.before).unwrap();
         let error = open(image.path()).err().expect("its commits were acknowledged");
         assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
+        assert_eq!(journal(image.path()), torn, "left as it was");
+        fs::write(image.path().join("tree/1.jnl"), [0; 4096]).unwrap();
+        let store = open(image.path()).unwrap();
+        assert_eq!(content(&store).await.len(), 1);
+        assert_eq!(value(&store, b"acknowledged").await.as_deref(), Some(b"yes".as_slice()));
     });
 }
 
