@@ -197,6 +197,33 @@ fn a_listener_off_loopback_is_refused() {
 }
 
 #[test]
+fn a_store_in_use_and_a_damaged_one_are_refused_with_what_to_do() {
+    let mut cell = small_cell();
+    let store = cell.dir().join("control");
+    let output = control_and_fail(&store);
+    assert_eq!(output.status.code(), Some(5), "in use: {}", stderr(&output));
+    assert!(stderr(&output).contains("stop the control process"), "{}", stderr(&output));
+    cell.stop();
+    let journal = store.join("tree/0.jnl");
+    let mut file = OpenOptions::new().read(true).write(true).open(&journal).expect("a journal");
+    file.write_all(b"no batch").expect("a writable journal");
+    file.sync_all().expect("the damage is on disk");
+    let output = control_and_fail(&store);
+    assert_eq!(output.status.code(), Some(1), "damaged: {}", stderr(&output));
+    assert!(stderr(&output).contains("0.jnl is damaged at byte 0"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("put back a copy"), "{}", stderr(&output));
+}
+
+/// A control process that must end within seconds, by itself.
+fn control_and_fail(dir: &std::path::Path) -> Output {
+    let mut command = std::process::Command::new("timeout");
+    command.arg("20").arg(program()).args(["control", "--listen", "127.0.0.1:0", "--dir"]).arg(dir);
+    let output = command.output().expect("shingle runs");
+    assert_ne!(output.status.code(), Some(124), "it gives up by itself: {}", stderr(&output));
+    output
+}
+
+#[test]
 fn a_client_that_hangs_up_half_way_leaves_nothing_behind() {
     let cell = small_cell();
     cell.ok(&["cp", program().to_str().expect("text"), "sh://half/whole"]);

@@ -3,6 +3,7 @@
 use shingle_control::config::ControlConfig;
 use shingle_control::process::ControlError;
 use shingle_control::service::StartError;
+use shingle_control::store::embedded::OpenError;
 use shingle_gateway::config::GatewayConfig;
 use shingle_gateway::process::GatewayProcessError;
 use shingle_gateway::s3::ServeError;
@@ -27,6 +28,14 @@ pub fn control(config: ControlConfig, flags: &LogFlags) -> Result<(), Failure> {
         ControlError::Start(StartError::Listen { source, .. }) if is_taken(source) => {
             in_use("the control plane", &error)
         }
+        ControlError::Store(OpenError::Locked { .. }) => Failure::InUse {
+            what: told("the control plane", &error),
+            advice: "stop the control process that has it, or choose another --dir".into(),
+        },
+        ControlError::Store(OpenError::Damaged { .. }) => Failure::failed(
+            told("the control plane", &error),
+            "the store was left as it is: look after the disk below it, then put back a copy of the directory",
+        ),
         _ => ended("the control plane", &error),
     })
 }
