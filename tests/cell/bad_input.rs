@@ -140,11 +140,24 @@ fn a_disk_that_was_truncated_or_has_another_geometry_is_refused_by_name() {
 /// `shingle up` that must fail within a minute, by itself.
 fn up_and_fail(cell: &Cell, flags: &[&str]) -> Output {
     let dir = cell.dir();
-    let mut command = std::process::Command::new("timeout");
-    command.args(["60"]).arg(program()).args(["up", "--no-tui", "--dir"]).arg(dir).args(flags);
-    let output = command.output().expect("shingle runs");
-    assert!(!output.status.success(), "shingle up {flags:?} succeeded");
-    assert_ne!(output.status.code(), Some(124), "shingle up {flags:?} gives up by itself: {}", stderr(&output));
+    let arguments = ["up", "--no-tui", "--dir", dir.to_str().expect("text")];
+    fail_within("60", &[&arguments, flags].concat())
+}
+
+/// A control process that must end within seconds, by itself.
+fn control_and_fail(dir: &std::path::Path, listen: &str) -> Output {
+    fail_within("20", &["control", "--listen", listen, "--dir", dir.to_str().expect("text")])
+}
+
+fn fail_within(seconds: &str, arguments: &[&str]) -> Output {
+    let output = std::process::Command::new("timeout")
+        .arg(seconds)
+        .arg(program())
+        .args(arguments)
+        .output()
+        .expect("shingle runs");
+    assert!(!output.status.success(), "shingle {arguments:?} succeeded");
+    assert_ne!(output.status.code(), Some(124), "shingle {arguments:?} gives up by itself: {}", stderr(&output));
     output
 }
 
@@ -185,14 +198,7 @@ fn a_configuration_with_an_unknown_key_is_refused_by_name() {
 #[test]
 fn a_listener_off_loopback_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
-    let output = std::process::Command::new("timeout")
-        .arg("20")
-        .arg(program())
-        .args(["control", "--listen", "0.0.0.0:0", "--dir"])
-        .arg(folder.path())
-        .output()
-        .expect("shingle runs");
-    assert!(!output.status.success() && output.status.code() != Some(124), "{}", stderr(&output));
+    let output = control_and_fail(folder.path(), "0.0.0.0:0");
     assert!(stderr(&output).contains("loopback"), "{}", stderr(&output));
 }
 
@@ -200,7 +206,7 @@ fn a_listener_off_loopback_is_refused() {
 fn a_store_in_use_and_a_damaged_one_are_refused_with_what_to_do() {
     let mut cell = small_cell();
     let store = cell.dir().join("control");
-    let output = control_and_fail(&store);
+    let output = control_and_fail(&store, "127.0.0.1:0");
     assert_eq!(output.status.code(), Some(5), "in use: {}", stderr(&output));
     assert!(stderr(&output).contains("stop the control process"), "{}", stderr(&output));
     cell.stop();
@@ -208,19 +214,10 @@ fn a_store_in_use_and_a_damaged_one_are_refused_with_what_to_do() {
     let mut file = OpenOptions::new().read(true).write(true).open(&journal).expect("a journal");
     file.write_all(b"no batch").expect("a writable journal");
     file.sync_all().expect("the damage is on disk");
-    let output = control_and_fail(&store);
+    let output = control_and_fail(&store, "127.0.0.1:0");
     assert_eq!(output.status.code(), Some(1), "damaged: {}", stderr(&output));
     assert!(stderr(&output).contains("0.jnl is damaged at byte 0"), "{}", stderr(&output));
     assert!(stderr(&output).contains("put back a copy"), "{}", stderr(&output));
-}
-
-/// A control process that must end within seconds, by itself.
-fn control_and_fail(dir: &std::path::Path) -> Output {
-    let mut command = std::process::Command::new("timeout");
-    command.arg("20").arg(program()).args(["control", "--listen", "127.0.0.1:0", "--dir"]).arg(dir);
-    let output = command.output().expect("shingle runs");
-    assert_ne!(output.status.code(), Some(124), "it gives up by itself: {}", stderr(&output));
-    output
 }
 
 #[test]

@@ -123,17 +123,12 @@ fn written(mut file: &File) -> io::Result<Vec<u8>> {
 struct Batch {
     end: usize,
     /// No checksum covers it, but each batch's is greater than the one before.
-    number: u64,
+    sequence: u64,
 }
 
 fn end_of_whole_batches(bytes: &[u8]) -> usize {
-    let mut last = Batch { end: 0, number: 0 };
-    while let Some(batch) = whole_batch(bytes, last.end)
-        && (batch.number > last.number || last.end == 0)
-    {
-        last = batch;
-    }
-    last.end
+    let next = |last: &Batch| whole_batch(bytes, last.end).filter(|batch| batch.sequence > last.sequence);
+    std::iter::successors(whole_batch(bytes, 0), next).last().map_or(0, |last| last.end)
 }
 
 /// The batch that begins at `start`; nothing if none does, or not all of it is there.
@@ -151,7 +146,7 @@ fn whole_batch(bytes: &[u8], start: usize) -> Option<Batch> {
     let (content, _) = content.split_at(content.len() - rest.len());
     let is_end =
         take(rest, 1)? == [TAG_END] && number(rest, 8)? == xxh3_64(content) && take(rest, MAGIC.len())? == MAGIC;
-    is_end.then(|| Batch { end: bytes.len() - rest.len(), number: sequence })
+    is_end.then(|| Batch { end: bytes.len() - rest.len(), sequence })
 }
 
 fn skip_entry(rest: &mut &[u8]) -> Option<()> {
